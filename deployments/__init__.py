@@ -1,0 +1,1 @@
+"""Where and when flows run: the `ratchet` command, deployments, schedules, the demo."""

@@ -1,0 +1,51 @@
+"""A flow that finds its servers by itself: called from Python it uses the embedded stack, and starts it when it is not up.
+
+Inside a deployment's run Prefect's engine calls the function, with the servers named in the environment already.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow
+from prefect.settings import get_current_settings, temporary_settings
+
+from infra import stack
+from tasks import settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class EmbeddedFlow(Flow[P, R]):
+    """A Prefect flow whose direct call never ends up on Prefect's hidden temporary server."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow on the servers of the settings, or else on the embedded stack."""
+        with connected():
+            return super().__call__(*args, **kwargs)
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Let Prefect and MLflow talk to the configured servers, or to the embedded stack, inside the block."""
+    found = settings.read()
+    variables = stack.environment(found, stack.find(found) or stack.up(found))
+    with _variables(variables), temporary_settings():
+        get_current_settings()
+        yield
+
+
+@contextmanager
+def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,213 @@
+"""Continuous training: one pass over what has arrived, from the source to a decision.
+
+    observe > claim > ingest > clean > feature > train > evaluate > decide > (refit > promote) > report
+
+This file is wiring: what each step does is in the file of its name in `tasks/`.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from prefect import get_run_logger, runtime, tags
+
+from flows import pipelines
+from flows.embedded import EmbeddedFlow
+from tasks import settings
+from tasks.clean import clean
+from tasks.evaluate import evaluate
+from tasks.feature import feature
+from tasks.ingest import batches, ingest
+from tasks.metrics import METRICS
+from tasks.observe import observe
+from tasks.promote import decide, preconditions, promote, sentence_of, settle_effects, verdict_of
+from tasks.records import Arrival, Decision, Fitted, Observation, Prepared, Rule, Trial
+from tasks.report import report
+from tasks.spec import Pipeline
+from tasks.stores import lake, ledger, tracking
+from tasks.stores.ledger import Lease
+from tasks.train import best_of, drawn_settings, fit, train
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one pass works with: its lease, its directory, and whether the last one ended in a decision with this very definition."""
+
+    spec: Pipeline
+    lease: Lease
+    work: Path
+    began: float
+    unchanged: bool
+
+
+def _run_name() -> str:
+    given = runtime.flow_run.parameters
+    return f"{given['pipeline']} · {given.get('trigger', 'manual')} · {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+@partial(EmbeddedFlow, name="continuous-training", flow_run_name=_run_name, persist_result=False)
+def continuous_training(pipeline: str, source: str | None = None, trigger: str = "manual") -> Decision:
+    """Take in everything outstanding at the source, train challengers, and promote one only if the gate lets it through.
+
+    Args:
+        pipeline: name of a pipeline file (see `flows.pipelines`).
+        source: directory, file or s3:// prefix to read instead of the pipeline's own source.
+        trigger: what started this cycle; it is kept with the decision.
+
+    Returns:
+        The decision, as it stands in the ledger: promote, keep or skip, with a reason for every rule.
+
+    Raises:
+        UserError: if the pipeline, the source or a setting is wrong, or another cycle of the pipeline is running.
+    """
+    spec = pipelines.get(pipeline)
+    with tags(pipeline, trigger):
+        observation = observe(pipeline, source or source_of(spec))
+        with _cycle(spec, trigger) as cycle:
+            settle_effects(pipeline)
+            draft = _draft(cycle, trigger, observation)
+            arrivals = ledger.outstanding(pipeline)
+            if cycle.unchanged and not arrivals:
+                return _skipped(cycle, draft, f"Nothing new: {observation.files} files at the source, all of them known")
+            return _train(cycle, _take_in(cycle, draft, arrivals))
+
+
+def source_of(spec: Pipeline) -> str:
+    """Give the pipeline's source: its own, or its directory in the inbox, which is made if it is not there."""
+    if spec.source.uri is not None:
+        return spec.source.uri
+    inbox = settings.read().inbox / spec.name
+    inbox.mkdir(parents=True, exist_ok=True)
+    return str(inbox)
+
+
+@contextmanager
+def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
+    """Claim the pipeline for one cycle; whatever happens, its lease is given back and its directory is removed."""
+    began, definition = time.monotonic(), pipelines.digest(spec.name)
+    lease = ledger.begin(spec.name, trigger=trigger, definition=definition, flow_run=runtime.flow_run.id)
+    last = ledger.last_cycle(spec.name, before=lease.cycle)
+    work = settings.read().work / spec.name / f"cycle-{lease.cycle}"
+    try:
+        yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
+    except BaseException as error:
+        ledger.end(lease, error=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        ledger.release(lease)
+
+
+def _draft(cycle: Cycle, trigger: str, observation: Observation) -> Decision:
+    champion = ledger.champion(cycle.spec.name)
+    waiting = tuple(f"{name} is still being written; it is taken up by the next cycle." for name in observation.settling)
+    return Decision(
+        pipeline=cycle.spec.name,
+        cycle=cycle.lease.cycle,
+        verdict="skip",
+        sentence="",
+        trigger=trigger,
+        previous=champion.version if champion else None,
+        champion=champion.version if champion else None,
+        notes=waiting + tuple(f"Ignored {name}." for name in observation.ignored),
+        prefect_run=runtime.flow_run.id,
+        prefect_url=runtime.flow_run.ui_url,
+    )
+
+
+def _take_in(cycle: Cycle, draft: Decision, arrivals: tuple[Arrival, ...]) -> Decision:
+    """Ingest and clean all arrivals, batch by batch so that what is staged stays bounded, and note what came of them."""
+    for batch in batches(arrivals):
+        what = batch[0].name if len(batch) == 1 else f"{len(batch)} arrivals"
+        staged = ingest(cycle.spec, batch, str(cycle.work / "staged"), what)
+        cleaned = clean(cycle.spec, cycle.lease, staged, what)
+        refused = tuple(f"{arrival.name} was quarantined: {arrival.reason}" for arrival in cleaned.arrivals if arrival.state == "quarantined")
+        draft = replace(
+            draft,
+            arrivals=draft.arrivals + tuple(arrival.name for arrival in cleaned.arrivals),
+            accepted=draft.accepted + cleaned.accepted,
+            rejected=draft.rejected + cleaned.rejected,
+            repeated=draft.repeated + cleaned.repeated,
+            notes=draft.notes + refused + tuple(note for part in staged for note in part.notes),
+        )
+    return draft
+
+
+def _train(cycle: Cycle, draft: Decision) -> Decision:
+    """Train on the newest version of the lake, if there is enough to train on, and decide."""
+    spec = cycle.spec
+    new, version = ledger.rows_since_training(spec.name), lake.version(spec.name)
+    if version is None:
+        return _skipped(cycle, draft, "There is no row to train on yet")
+    if cycle.unchanged and new < spec.retrain.min_rows:
+        return _skipped(cycle, draft, f"{new:,} rows are new since the last training, fewer than the {spec.retrain.min_rows:,} asked for")
+    prepared = feature(spec, version, ledger.champion(spec.name), str(cycle.work))
+    draft = replace(draft, snapshot=prepared.snapshot)
+    unmet = tuple(rule for rule in preconditions(spec.gate, spec.kind, prepared) if not rule.passed)
+    if unmet:
+        return _skipped(cycle, draft, "; ".join(rule.sentence for rule in unmet), unmet)
+    run = tracking.start(spec.name, f"cycle {cycle.lease.cycle}")
+    return _challenge(cycle, replace(draft, mlflow_run=run, mlflow_url=tracking.url(run)), prepared, run)
+
+
+def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> Decision:
+    """Choose a challenger, compare it with the champion, and publish it if every rule of the gate is met."""
+    spec, champion, work = cycle.spec, ledger.champion(cycle.spec.name), str(cycle.work)
+    chosen, notes = _choose(spec, prepared, run)
+    candidate = next(part for part in spec.candidates if part.name == chosen.candidate)
+    fitted = fit(spec, prepared, candidate, chosen.params, prepared.train, work)
+    evaluation = evaluate(spec, prepared, fitted, champion, work)
+    rules = decide(spec.gate, evaluation, champion)
+    verdict = verdict_of(rules)
+    draft = replace(
+        draft,
+        verdict=verdict,
+        sentence=sentence_of(verdict, rules, chosen.candidate, champion),
+        rules=rules,
+        challenger=chosen.candidate,
+        params=chosen.params,
+        evaluation=evaluation,
+        notes=draft.notes + notes,
+    )
+    if verdict == "promote":
+        served = fit(spec, prepared, candidate, chosen.params, prepared.snapshot.rows, work)
+        decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(pipelines.path(spec.name)))
+        return _told(cycle, decision, prepared, fitted)
+    ledger.decide(cycle.lease, _timed(cycle, draft), trained_rows=prepared.train)
+    return _told(cycle, _timed(cycle, draft), prepared, fitted)
+
+
+def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
+    """Try every setting of every candidate side by side; a setting that fails is noted, and fails the cycle only if all do."""
+    jobs = [(candidate, number, params) for candidate in spec.candidates for number, params in enumerate(drawn_settings(candidate, spec.seed), start=1)]
+    futures = [(f"{candidate.name} #{number}", train.submit(spec, prepared, candidate, number, params, run)) for candidate, number, params in jobs]
+    for _, future in futures:
+        future.wait()
+    trials = [future.result() for _, future in futures if future.state.is_completed()]
+    failed = tuple(f"{name} could not be trained: {future.state.message}" for name, future in futures if not future.state.is_completed())
+    if not trials:
+        futures[0][1].result()
+    return best_of(trials, METRICS[spec.gate.metric]), failed
+
+
+def _skipped(cycle: Cycle, draft: Decision, why: str, rules: tuple[Rule, ...] = ()) -> Decision:
+    """End a cycle that trained nothing."""
+    in_service = f"champion {draft.champion} stays" if draft.champion else "there is no champion yet"
+    decision = _timed(cycle, replace(draft, sentence=f"Skipped: {why}; {in_service}.", rules=rules))
+    ledger.decide(cycle.lease, decision, trained_rows=None)
+    return _told(cycle, decision, None, None)
+
+
+def _timed(cycle: Cycle, decision: Decision) -> Decision:
+    return replace(decision, at=ledger.now(), seconds=round(time.monotonic() - cycle.began, 3))
+
+
+def _told(cycle: Cycle, decision: Decision, prepared: Prepared | None, fitted: Fitted | None) -> Decision:
+    report(cycle.spec, decision, prepared, fitted)
+    get_run_logger().info(decision.sentence)
+    return decision

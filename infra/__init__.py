@@ -1,0 +1,1 @@
+"""What Ratchet stands on: the embedded Prefect and MLflow servers."""

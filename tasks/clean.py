@@ -1,0 +1,171 @@
+"""Clean: drop repeats, fill in what the pipeline declares, and commit a batch of staged arrivals to the lake.
+
+A row is a repeat if the same row came before it in its arrival or, where the pipeline has a key, if a row of the same key and content is
+in the batch or in the lake. A row of a known key with other content is quarantined: it is not known which of the two is right.
+What is quarantined is committed first, the rows after it, each at most once per arrival.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import contract
+from tasks.records import Arrival, Cleaned, Staged
+from tasks.spec import Pipeline
+from tasks.stores import lake, ledger
+from tasks.stores.ledger import Lease
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 250_000
+
+
+def marks(pipeline: Pipeline, staged: pl.LazyFrame, known: pl.LazyFrame | None) -> pl.DataFrame:
+    """Say of each staged row whether it is kept, a repeat, or in conflict with another row of its key.
+
+    Returns a frame in the order of the rows: `_arrival`, `_row` and `mark` ("keep", "repeat" or "conflict"). `known` are rows of the
+    lake with the same columns. Content is compared by two 64-bit hashes of it: two different rows are taken for one with
+    probability n^2 / 2^129, for a billion rows less than 1e-20.
+    """
+    columns = list(contract.dtypes(pipeline.contract))
+    content = [pl.struct(columns).hash(seed).alias(f"_h{seed}") for seed in (1, 2)]
+    rows = staged.select("_arrival", "_row", *pipeline.key, *content).collect(engine="streaming")
+    within = ["_h1", "_h2"] if pipeline.key else ["_arrival", "_h1", "_h2"]
+    repeat = ~pl.struct(within).is_first_distinct()
+    if not pipeline.key:
+        return rows.select("_arrival", "_row", mark=pl.when(repeat).then(pl.lit("repeat")).otherwise(pl.lit("keep")))
+    conflict = ~pl.struct(list(pipeline.key)).is_first_distinct()
+    rows = rows.with_columns(mark=pl.when(repeat).then(pl.lit("repeat")).when(conflict).then(pl.lit("conflict")).otherwise(pl.lit("keep")))
+    return (rows if known is None else _against(rows, known, pipeline.key, content)).select("_arrival", "_row", "mark")
+
+
+def _against(rows: pl.DataFrame, known: pl.LazyFrame, key: tuple[str, ...], content: list[pl.Expr]) -> pl.DataFrame:
+    """Mark the rows whose key is in the lake; only the part of the lake between the smallest and the largest key is read."""
+    between = [pl.col(name).is_between(pl.lit(rows[name].min()), pl.lit(rows[name].max())) for name in key if rows[name].null_count() == 0]
+    wanted = rows.lazy().select(key).unique()
+    old = known.filter(*between).select(*key, *content).join(wanted, on=key, how="semi", nulls_equal=True).unique(key)
+    joined = rows.lazy().join(old, on=key, how="left", suffix="_known", nulls_equal=True, maintain_order="left")
+    found = pl.col("_h1_known").is_not_null()
+    equal = (pl.col("_h1") == pl.col("_h1_known")) & (pl.col("_h2") == pl.col("_h2_known"))
+    mark = pl.when(found & equal).then(pl.lit("repeat")).when(found).then(pl.lit("conflict")).otherwise("mark")
+    return joined.with_columns(mark=mark).collect(engine="streaming")
+
+
+def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleaned:
+    """Commit a batch of staged arrivals, each at most once, and settle them in the ledger.
+
+    Raises:
+        LeaseLost: if the cycle's lease was taken over; the lake is as it was, or the next cycle finds the commit and settles it.
+    """
+    ids = [part.arrival.id for part in staged]
+    earlier = lake.committed(pipeline.name, "rows", ids)
+    fresh = [part for part in staged if part.arrival.id not in earlier]
+    files = [part.good for part in fresh if part.good is not None and part.accepted]
+    rows = _imputed(pipeline, files) if files else None
+    marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
+    ledger.renew(lease)
+    _commit_bad(pipeline, fresh, rows, marked)
+    _commit_good(pipeline, fresh, rows, marked)
+    arrivals = tuple(_outcome(part, marked) for part in fresh) + _recovered(pipeline, [part for part in staged if part.arrival.id in earlier])
+    ledger.settle(lease, arrivals)
+    return Cleaned(version=lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, files))
+
+
+def _imputed(pipeline: Pipeline, files: Sequence[str]) -> pl.LazyFrame:
+    fill = [pl.col(name).fill_null(value) for name, value in pipeline.impute.items()]
+    return pl.scan_ipc(list(files)).with_columns(*fill)
+
+
+def _filled(pipeline: Pipeline, files: Sequence[str]) -> dict[str, int]:
+    """Count the missing values that were filled in, by column."""
+    if not files or not pipeline.impute:
+        return {}
+    return pl.scan_ipc(list(files)).select(pl.col(list(pipeline.impute)).null_count()).collect().row(0, named=True)
+
+
+def _known(pipeline: Pipeline, fresh: Sequence[Staged]) -> pl.LazyFrame | None:
+    """Give the lake's rows that stay when this batch is committed: not those of files of which it has a new version."""
+    if not pipeline.key or not lake.exists(pipeline.name):
+        return None
+    return lake.scan(pipeline.name).filter(~pl.col("_file").is_in([part.arrival.uri for part in fresh]))
+
+
+def _commit_good(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
+    taken = [part.arrival for part in fresh if part.arrival.duplicate_of is not None or part.accepted]
+    if not taken:
+        return
+    schema = lake.table_schema(contract.dtypes(pipeline.contract))
+    replaced = ledger.live_files(pipeline.name, [arrival.uri for arrival in taken])
+    uris = [arrival.uri for arrival in taken] if replaced else []
+    lake.commit(pipeline.name, "rows", _kept(rows, marked, list(schema)), schema, [arrival.id for arrival in taken], replaced=uris)
+
+
+def _kept(rows: pl.LazyFrame | None, marked: pl.DataFrame | None, columns: list[str]) -> Iterator[pl.DataFrame]:
+    if rows is None or marked is None:
+        return
+    keep, offset = marked["mark"] == "keep", 0
+    for chunk in rows.select(columns).collect_batches(chunk_size=_SLICE, maintain_order=True):
+        yield chunk.filter(keep.slice(offset, chunk.height))
+        offset += chunk.height
+
+
+def _commit_bad(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
+    ids = [part.arrival.id for part in fresh]
+    new = [arrival for arrival in ids if arrival not in lake.committed(pipeline.name, "quarantine", ids)]
+    entries = [pl.read_ipc(part.bad) for part in fresh if part.bad is not None and part.arrival.id in new]
+    if rows is not None and marked is not None:
+        entries.append(_conflicts(pipeline, rows, marked.filter((pl.col("mark") == "conflict") & pl.col("_arrival").is_in(new))))
+    frames = [frame for frame in entries if frame.height]
+    if frames:
+        lake.commit(pipeline.name, "quarantine", frames, lake.QUARANTINE, new)
+
+
+def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> pl.DataFrame:
+    """Describe the rows whose key is taken by a row of other content."""
+    if not marked.height:
+        return pl.DataFrame(schema=lake.QUARANTINE)
+    columns = list(contract.dtypes(pipeline.contract))
+    value = pl.struct(list(pipeline.key)).struct.json_encode()
+    found = rows.join(marked.lazy().select("_arrival", "_row"), on=["_arrival", "_row"], how="semi").with_columns(
+        column=pl.lit(", ".join(pipeline.key)), rule=pl.lit("key_conflict"), value=value, record=pl.struct(columns).struct.json_encode()
+    )
+    return found.select(list(lake.QUARANTINE)).collect()
+
+
+def _outcome(part: Staged, marked: pl.DataFrame | None) -> Arrival:
+    """Say what became of an arrival: how many rows were kept, set aside and dropped, and in which state that leaves it."""
+    if part.arrival.duplicate_of is not None:
+        return replace(part.arrival, state="duplicate")
+    if marked is None or not part.accepted:
+        return replace(part.arrival, state="quarantined", rejected=part.rejected, reason=part.reason)
+    counts = dict(marked.filter(pl.col("_arrival") == part.arrival.id)["mark"].value_counts().iter_rows())
+    rejected = part.rejected + counts.get("conflict", 0)
+    return replace(part.arrival, state="ingested", accepted=counts.get("keep", 0), rejected=rejected, repeated=counts.get("repeat", 0))
+
+
+def _recovered(pipeline: Pipeline, parts: Sequence[Staged]) -> tuple[Arrival, ...]:
+    """Settle arrivals whose rows were committed by a cycle that ended before it could say so."""
+    if not parts:
+        return ()
+    counts = dict(lake.scan(pipeline.name).group_by("_arrival").len().collect().iter_rows())
+    return tuple(
+        replace(part.arrival, state="ingested", accepted=counts.get(part.arrival.id, 0), rejected=part.rejected, repeated=max(0, part.accepted - counts.get(part.arrival.id, 0)))
+        for part in parts
+    )
+
+
+@task(name="clean", task_run_name="clean {what}", cache_policy=NO_CACHE, persist_result=False)
+def clean(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged], what: str) -> Cleaned:
+    """Commit a batch of staged arrivals, shown as `what`, and remove what was staged."""
+    done = commit(pipeline, lease, staged)
+    for part in staged:
+        for path in (part.good, part.bad):
+            if path is not None:
+                Path(path).unlink(missing_ok=True)
+    logger.info("Cleaned %s: %d rows kept, %d rejected, %d repeats, filled in %s", what, done.accepted, done.rejected, done.repeated, done.imputed)
+    return done

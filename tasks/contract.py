@@ -1,0 +1,129 @@
+"""A pipeline's contract applied to rows: text to types, and every row that breaks a rule named with column, rule and value.
+
+A row that breaks the contract is described by one entry for each rule it breaks: `_row` (Int64), `column`, `rule`, `value` (String).
+"""
+
+from typing import Any
+
+import pandera.config
+import pandera.errors
+import pandera.polars
+import polars as pl
+
+from tasks.errors import BrokenPipeline, Unreadable
+
+FAILURE = {"_row": pl.Int64, "column": pl.String, "rule": pl.String, "value": pl.String}
+SUPPORTED = (pl.Int64, pl.Float64, pl.Boolean, pl.String, pl.Date, pl.Datetime)
+
+
+def dtypes(contract: Any) -> dict[str, pl.DataType]:
+    """Map each column of a contract to its polars dtype, in the contract's order.
+
+    Raises:
+        BrokenPipeline: if a column's dtype is not int, float, bool, str, date or datetime.
+    """
+    found = {name: _instance(column.dtype.type) for name, column in contract.to_schema().columns.items()}
+    odd = {name: str(dtype) for name, dtype in found.items() if not isinstance(dtype, SUPPORTED)}
+    if odd:
+        raise BrokenPipeline(f"The contract has columns of types that are not supported: {odd}. Use int, float, bool, str, date or datetime.")
+    return found
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    made: pl.DataType = dtype() if isinstance(dtype, type) else dtype
+    return made
+
+
+def parse(raw: pl.DataFrame, contract: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give the contract's columns in its types and order, and an entry for every cell that has no value of that type.
+
+    NaN becomes missing, an infinity is an entry of rule "finite". `raw` has `_row` and all columns of the contract.
+    """
+    types = dtypes(contract)
+    typed = raw.select("_row", *(_typed(raw[name], dtype).alias(name) for name, dtype in types.items()))
+    failures = [_lost(raw, typed, name, f"dtype({_named(dtype)})") for name, dtype in types.items()]
+    floats = [name for name, dtype in types.items() if dtype == pl.Float64]
+    failures += [_entries(typed, typed[name].is_infinite(), name, "finite", typed[name].cast(pl.String)) for name in floats]
+    return typed, pl.concat(failures)
+
+
+def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
+    """Give an entry for every rule of the contract that a row breaks.
+
+    Pandera's own switches cannot turn the check off.
+
+    Raises:
+        Unreadable: if a rule about the whole frame is broken or fails to run, so that no single row can be blamed.
+    """
+    frame = typed.drop("_row")
+    depth = pandera.config.ValidationDepth.SCHEMA_AND_DATA
+    try:
+        with pandera.config.config_context(validation_enabled=True, validation_depth=depth):
+            contract.to_schema().validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        return _described(error.failure_cases, typed)
+    return pl.DataFrame(schema=FAILURE)
+
+
+def _described(cases: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
+    whole = cases.filter(pl.col("index").is_null())
+    if whole.height:
+        first = whole.row(0, named=True)
+        raise Unreadable(f"The contract's rule {first['check']!r} on {first['column']!r} cannot be laid to single rows: {first['failure_case']}.")
+    rows = typed["_row"].gather(cases["index"])
+    values = pl.when(cases["check"] == "not_nullable").then(None).otherwise(cases["failure_case"].cast(pl.String))
+    return cases.select(rows.alias("_row"), pl.col("column"), pl.col("check").alias("rule"), value=values).cast(FAILURE)  # type: ignore[arg-type]
+
+
+def _typed(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if column.dtype in (pl.Categorical, pl.Enum, pl.Null):
+        column = column.cast(pl.String)
+    if column.dtype == pl.String and dtype != pl.String:
+        column = _from_text(column, dtype)
+    typed = column.cast(dtype, strict=False)
+    return typed.fill_nan(None) if dtype == pl.Float64 else typed
+
+
+def _from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if dtype == pl.Int64:
+        return _integers(text)
+    if dtype == pl.Boolean:
+        return text.str.to_lowercase().replace_strict({"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean)
+    if isinstance(dtype, (pl.Datetime, pl.Date)):
+        return _moments(text)
+    return text
+
+
+def _integers(text: pl.Series) -> pl.Series:
+    """Read whole numbers, also where a tool that knows no missing integers wrote them as 3.0."""
+    whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() == text.null_count():
+        return whole
+    number = text.cast(pl.Float64, strict=False)
+    return whole.to_frame("whole").select(pl.coalesce("whole", pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False)))).to_series()
+
+
+def _moments(text: pl.Series) -> pl.Series:
+    try:
+        moments = text.str.to_datetime(strict=False, time_unit="us")
+    except pl.exceptions.ComputeError:  # no value looks like a date and time at all
+        return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
+    return moments.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if moments.dtype.time_zone else moments  # type: ignore[attr-defined]
+
+
+def _lost(raw: pl.DataFrame, typed: pl.DataFrame, name: str, rule: str) -> pl.DataFrame:
+    given = raw[name]
+    if given.dtype.is_float():
+        given = given.fill_nan(None)
+    if given.null_count() == typed[name].null_count():
+        return pl.DataFrame(schema=FAILURE)
+    return _entries(typed, given.is_not_null() & typed[name].is_null(), name, rule, given.cast(pl.String, strict=False))
+
+
+def _entries(typed: pl.DataFrame, broken: pl.Series, name: str, rule: str, values: pl.Series) -> pl.DataFrame:
+    rows = pl.DataFrame({"_row": typed["_row"], "column": pl.repeat(name, typed.height, eager=True), "rule": pl.repeat(rule, typed.height, eager=True), "value": values})
+    return rows.filter(broken.fill_null(False)).cast(FAILURE)  # type: ignore[arg-type]
+
+
+def _named(dtype: pl.DataType) -> str:
+    return str(dtype).partition("(")[0].lower()

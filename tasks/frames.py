@@ -1,0 +1,121 @@
+"""Frames as users' functions and models see them: the same casts in training, in evaluation and in serving.
+
+Raw rows become a pandas frame without target and hindsight: numbers and booleans as float64, text as `str`, moments as datetime64[us].
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import pandera.config
+import pandera.errors
+import pandera.pandas as pa
+import polars as pl
+
+from tasks import contract
+from tasks.errors import BrokenPipeline
+from tasks.records import Prepared
+from tasks.spec import Pipeline
+
+Features = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def known_in_time(pipeline: Pipeline) -> list[str]:
+    """Name the contract's columns that are known when a prediction is made."""
+    hidden = {pipeline.target, *pipeline.hindsight}
+    return [name for name in contract.dtypes(pipeline.contract) if name not in hidden]
+
+
+def to_pandas(rows: pl.DataFrame) -> pd.DataFrame:
+    """Give raw rows as users' functions get them, with a fresh index from 0."""
+    numbers = [pl.col(name).cast(pl.Float64) for name, dtype in rows.schema.items() if dtype.is_numeric() or dtype == pl.Boolean]
+    dates = [pl.col(name).cast(pl.Datetime("us")) for name, dtype in rows.schema.items() if dtype == pl.Date]
+    frame = rows.with_columns(*numbers, *dates)
+    return pd.DataFrame({name: _series(frame[name]) for name in frame.columns})
+
+
+def _series(column: pl.Series) -> "pd.Series[Any]":
+    if column.dtype == pl.String:
+        return pd.Series(column.to_list(), dtype="str")
+    return pd.Series(column.to_numpy())
+
+
+def target_of(pipeline: Pipeline, rows: pl.DataFrame) -> pl.Series:
+    """Give the labels: float64 for a regression, 0/1 for a binary target, else the labels as text."""
+    labels = rows[pipeline.target]
+    if pipeline.kind == "regression":
+        return labels.cast(pl.Float64)
+    if pipeline.kind == "binary":
+        return pl.Series(labels == pipeline.positive).cast(pl.Int64)
+    return labels.cast(pl.String)
+
+
+def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Run the user's `features` on a raw frame and give its result as models get it: float64 and `str` columns.
+
+    Raises:
+        BrokenPipeline: if the result is no frame, has other rows, or has columns that a model cannot be given.
+    """
+    made = features(raw)
+    if not isinstance(made, pd.DataFrame):
+        raise BrokenPipeline(f"features() of {name!r} gave a {type(made).__name__}; expected a pandas DataFrame.")
+    if not made.index.equals(raw.index):
+        raise BrokenPipeline(f"features() of {name!r} changed the rows ({len(raw)} in, {len(made)} out); keep each row and the index.")
+    return pd.DataFrame({column: _castable(name, made, column) for column in made.columns}, index=made.index)
+
+
+def _castable(name: str, made: pd.DataFrame, column: Any) -> "pd.Series[Any]":
+    values = made[column]
+    if not isinstance(column, str) or not isinstance(values, pd.Series):
+        raise BrokenPipeline(f"features() of {name!r} has a column named {column!r} that is no text or is there twice; name each once.")
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return values.astype("float64")
+    if pd.api.types.is_string_dtype(values) or pd.api.types.is_object_dtype(values):
+        return values.astype("str")
+    raise BrokenPipeline(f"features() of {name!r} gave column {column!r} as {values.dtype}; give a number or text, for example its hour.")
+
+
+def check_features(columns: Mapping[str, str], features: pd.DataFrame) -> None:
+    """Hold a feature frame against the columns and dtypes that the model was trained on.
+
+    Pandera's own switches cannot turn the check off.
+
+    Raises:
+        BrokenPipeline: if a column is missing, extra, in another place or of another type.
+    """
+    schema = pa.DataFrameSchema({name: pa.Column(dtype, nullable=True) for name, dtype in columns.items()}, strict=True, ordered=True)
+    try:
+        with pandera.config.config_context(validation_enabled=True, validation_depth=pandera.config.ValidationDepth.SCHEMA_AND_DATA):
+            schema.validate(features)
+    except pandera.errors.SchemaError as error:
+        raise BrokenPipeline(f"The features are not those that the model was trained on: {error}. Retrain, or restore features().") from error
+
+
+def read_staged(prepared: Prepared, start: int, stop: int) -> tuple[pd.DataFrame, "pd.Series[Any]"]:
+    """Read rows `start` to `stop` of the staged features and their target.
+
+    Raises:
+        BrokenPipeline: if they are not the columns that were staged.
+    """
+    rows = pl.scan_ipc(prepared.features).slice(start, stop - start).collect()
+    features = to_pandas(rows.drop("_target"))
+    check_features(prepared.columns, features)
+    return features, pd.Series(rows["_target"].to_numpy())
+
+
+def predictions_of(pipeline: Pipeline, model: Any, features: pd.DataFrame) -> pl.DataFrame:
+    """Predict: column `predicted` (the label or value) and, where the model has probabilities, `p_<class>` for each class.
+
+    A binary target has one probability, `p_1`. Labels are as in `target_of`.
+    """
+    if pipeline.kind == "regression":
+        return pl.DataFrame({"predicted": pl.Series(model.predict(features), dtype=pl.Float64)})
+    if not hasattr(model, "predict_proba"):
+        return pl.DataFrame({"predicted": pl.Series(model.predict(features))})
+    chances = model.predict_proba(features)
+    labels = pl.Series(list(model.classes_))
+    if pipeline.kind == "binary":
+        positive = chances[:, list(model.classes_).index(1)]
+        return pl.DataFrame({"predicted": (positive >= 0.5).astype("int64"), "p_1": positive})
+    columns = {f"p_{label}": chances[:, place] for place, label in enumerate(model.classes_)}
+    return pl.DataFrame({"predicted": labels.gather(chances.argmax(axis=1)), **columns})

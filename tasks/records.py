@@ -1,0 +1,252 @@
+"""What steps tell each other: small frozen records of URIs, digests, counts and scores, never frames.
+
+`RECORD_VERSION` is stored with every decision. To change a record's meaning: raise it, keep a reader of the old form in
+`stores/ledger.py`, and add a test that reads a stored old record. Adding a field with a default needs no new version.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+RECORD_VERSION = 1
+
+Verdict = Literal["promote", "keep", "hold", "skip"]
+ArrivalState = Literal["pending", "ingested", "quarantined", "duplicate"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a listing says of one file: `stamp` changes whenever its bytes may have."""
+
+    name: str
+    uri: str
+    size: int
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One version of one file at the source. `seq` is its place in the order of arrival; `id` is stable over ledgers."""
+
+    seq: int
+    id: str
+    name: str
+    uri: str
+    sha256: str
+    size: int
+    stamp: str
+    state: ArrivalState = "pending"
+    accepted: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    reason: str | None = None
+    seen_at: str | None = None
+    cycle: int | None = None
+    duplicate_of: int | None = None
+    superseded: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at a source: what is new, what still changes, what is ignored, and why."""
+
+    files: int
+    recorded: tuple[Arrival, ...]
+    settling: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """One arrival's rows after the contract: Arrow files of good and of bad rows, or the reason why the whole file is quarantined."""
+
+    arrival: Arrival
+    good: str | None
+    bad: str | None
+    accepted: int
+    rejected: int
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of a batch of arrivals: rows added to the lake, set aside with a reason, and dropped as repeats."""
+
+    version: int
+    arrivals: tuple[Arrival, ...]
+    imputed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> int:
+        return sum(arrival.accepted for arrival in self.arrivals)
+
+    @property
+    def rejected(self) -> int:
+        return sum(arrival.rejected for arrival in self.arrivals)
+
+    @property
+    def repeated(self) -> int:
+        return sum(arrival.repeated for arrival in self.arrivals)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Exactly what a model was trained on: a version of the lake's rows, a window, and the digest of that content."""
+
+    uri: str
+    version: int
+    rows: int
+    first: str | None
+    last: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The snapshot's features, staged: rows before `cut` may be trained on, the `unseen` ones after it are newer than any training."""
+
+    snapshot: Snapshot
+    features: str
+    raw: str
+    columns: dict[str, str]
+    train: int
+    unseen: int
+    classes: tuple[Any, ...]
+    train_classes: tuple[Any, ...]
+    unseen_classes: tuple[Any, ...]
+    trained_until: str | None
+    cut: str | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of one candidate: fitted on the older training rows and scored, by the gate's metric, on the newer ones."""
+
+    candidate: str
+    number: int
+    params: dict[str, Any]
+    score: float | None
+    seconds: float
+    run: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A candidate's setting fitted on the first `rows` rows of the features, and staged as a file."""
+
+    candidate: str
+    params: dict[str, Any]
+    uri: str
+    rows: int
+    training: dict[str, float | None]
+    seconds: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model's metrics on the unseen rows; None is a metric that cannot be computed there."""
+
+    model: str
+    metrics: dict[str, float | None]
+    slices: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better the challenger is than the champion (positive is better), with the interval's lower and upper end."""
+
+    metric: str
+    improvement: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Champion, challenger and baselines on the same unseen rows."""
+
+    rows: int
+    first: str | None
+    last: str | None
+    challenger: Scores
+    champion: Scores | None
+    baselines: tuple[Scores, ...]
+    references: tuple[Scores, ...]
+    difference: Difference | None
+    slice_rows: dict[str, int]
+    predictions: str
+    champion_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the gate: its figure, the bound it was held against, and a sentence a person understands."""
+
+    name: str
+    passed: bool
+    figure: float | None
+    bound: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A model version that is or was in service, as the ledger knows it."""
+
+    pipeline: str
+    version: int
+    model_uri: str
+    sha256: str
+    cycle: int
+    candidate: str
+    params: dict[str, Any]
+    trained_until: str | None
+    trained_version: int
+    since: str
+    until: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the model registry and the digest of its artifact."""
+
+    version: int
+    model_uri: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a cycle ended, and why. One for every cycle, kept for ever."""
+
+    pipeline: str
+    cycle: int
+    verdict: Verdict
+    sentence: str
+    rules: tuple[Rule, ...] = ()
+    trigger: str = "manual"
+    challenger: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    champion: int | None = None
+    previous: int | None = None
+    evaluation: Evaluation | None = None
+    snapshot: Snapshot | None = None
+    arrivals: tuple[str, ...] = ()
+    accepted: int = 0
+    rejected: int = 0
+    repeated: int = 0
+    notes: tuple[str, ...] = ()
+    mlflow_run: str | None = None
+    mlflow_url: str | None = None
+    prefect_run: str | None = None
+    prefect_url: str | None = None
+    at: str | None = None
+    seconds: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the documented JSON form: these fields by name, with `record_version`."""
+        return {"record_version": RECORD_VERSION, **asdict(self)}

@@ -1,0 +1,94 @@
+"""Where things are and how much of the machine may be used. The only reader of the environment.
+
+| variable              | meaning                                                        | default                   |
+|-----------------------|----------------------------------------------------------------|---------------------------|
+| RATCHET_HOME          | directory of everything Ratchet keeps                          | .ratchet                  |
+| RATCHET_PIPELINES     | directories with pipeline files, separated as in PATH          | (only the shipped ones)   |
+| RATCHET_LEDGER_URL    | SQLAlchemy URL of the ledger                                   | sqlite file in the home   |
+| RATCHET_LAKE          | directory or s3:// prefix of the Delta tables                  | lake/ in the home         |
+| RATCHET_THREADS       | threads inside one fit                                         | 1                         |
+| RATCHET_WORKERS       | fits at the same time                                          | number of cores           |
+| RATCHET_SETTLE        | seconds between two looks at a file that has just changed      | 0.5                       |
+| RATCHET_LEASE         | seconds after which a silent cycle's lease may be taken over   | 300                       |
+| PREFECT_API_URL       | use this Prefect server and start none                         | (embedded)                |
+| MLFLOW_TRACKING_URI   | use this MLflow server and start none                          | (embedded)                |
+| AWS_ENDPOINT_URL      | S3 endpoint that is not Amazon's                               | (Amazon)                  |
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import BadSetting
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One reading of the environment."""
+
+    home: Path
+    pipelines: tuple[Path, ...]
+    ledger_url: str
+    lake: str
+    threads: int
+    workers: int
+    settle: float
+    lease: float
+    prefect_api_url: str | None
+    mlflow_tracking_uri: str | None
+    s3_endpoint: str | None
+
+    @property
+    def work(self) -> Path:
+        """Directory of what a running cycle stages; emptied when the cycle ends."""
+        return self.home / "work"
+
+    @property
+    def models(self) -> Path:
+        """Directory of verified copies of model artifacts, one directory a digest."""
+        return self.home / "models"
+
+    @property
+    def inbox(self) -> Path:
+        """Directory of the sources of pipelines that name none, one directory a pipeline."""
+        return self.home / "inbox"
+
+
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environ`, the process's own by default.
+
+    Raises:
+        BadSetting: if a number is not one, or is out of its range.
+
+    >>> read({"RATCHET_HOME": "/srv/ratchet"}).ledger_url
+    'sqlite:////srv/ratchet/ledger.db'
+    """
+    env = os.environ if environ is None else environ
+    home = Path(env.get("RATCHET_HOME") or ".ratchet").expanduser().absolute()
+    return Settings(
+        home=home,
+        pipelines=tuple(Path(part).expanduser().absolute() for part in env.get("RATCHET_PIPELINES", "").split(os.pathsep) if part),
+        ledger_url=env.get("RATCHET_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
+        lake=env.get("RATCHET_LAKE") or str(home / "lake"),
+        threads=int(_number(env, "RATCHET_THREADS", 1, least=1)),
+        workers=int(_number(env, "RATCHET_WORKERS", os.cpu_count() or 1, least=1)),
+        settle=_number(env, "RATCHET_SETTLE", 0.5, least=0),
+        lease=_number(env, "RATCHET_LEASE", 300, least=1),
+        prefect_api_url=env.get("PREFECT_API_URL") or None,
+        mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or None,
+        s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
+    )
+
+
+def _number(env: Mapping[str, str], name: str, default: float, *, least: float) -> float:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise BadSetting(f"{name} is {text!r}; expected a number of at least {least}. Correct it or unset it.") from error
+    if not value >= least:
+        raise BadSetting(f"{name} is {text!r}; expected at least {least}. Correct it or unset it.")
+    return value

@@ -1,0 +1,204 @@
+"""What a user writes: one `Pipeline` in one file. Frozen, and a key that does not exist is refused.
+
+A pipeline file needs this module, pandas, scikit-learn and pandera, and nothing else of Ratchet.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import pandas as pd
+
+Kind = Literal["binary", "multiclass", "regression"]
+KINDS: tuple[Kind, ...] = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where data lands and how its files are read.
+
+    `uri` is a directory, a single file or an `s3://bucket/prefix`; without one it is `inbox/<pipeline>` in the home.
+    Files end in .csv, .csv.gz, .parquet, .jsonl or .ndjson; others are ignored. A CSV cell whose whole text is in `null_values` is missing.
+    """
+
+    uri: str | None = None
+    separator: str = ","
+    null_values: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        _require(len(self.separator) == 1, f"Source.separator is {self.separator!r}; expected one character.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Which rows of the lake a snapshot holds: the newest `days` or the newest `rows`, or all of them."""
+
+    days: float | None = None
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.days is None or self.rows is None, "Window takes days or rows, not both; leave one out.")
+        _positive("Window", days=self.days, rows=self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdout:
+    """Which newest rows of the snapshot no candidate is trained on: the last `days`, `rows` or `share` of them."""
+
+    days: float | None = None
+    rows: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.days, self.rows, self.share) if value is not None]
+        _require(len(given) == 1, "Holdout takes exactly one of days, rows and share, for example Holdout(days=28).")
+        _positive("Holdout", days=self.days, rows=self.rows, share=self.share)
+        _require(self.share is None or self.share < 1, f"Holdout.share is {self.share}; expected less than 1.")
+
+    @property
+    def span(self) -> timedelta | None:
+        """Length in time, where it was given in days."""
+        return None if self.days is None else timedelta(days=self.days)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An unfitted scikit-learn estimator to try.
+
+    With a `search` (parameter name to the values to try), `trials` settings are drawn and the best on the newest part of the
+    training rows is fitted on all of them. A name of the estimator's parameters is written as in `set_params`.
+    """
+
+    name: str
+    estimator: Any
+    search: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    trials: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.name.isidentifier(), f"Candidate name {self.name!r} is no identifier; use letters, digits and underscores.")
+        for method in ("fit", "predict", "get_params", "set_params"):
+            _require(hasattr(self.estimator, method), f"Candidate {self.name!r}: {self.estimator!r} has no {method}(); expected a scikit-learn estimator, unfitted.")
+        unknown = sorted(set(self.search) - set(self.estimator.get_params()))
+        _require(not unknown, f"Candidate {self.name!r}: search names {unknown}, which the estimator does not have; see get_params().")
+        _require(bool(self.search) == (self.trials > 0), f"Candidate {self.name!r}: give search and trials together, or neither.")
+        empty = sorted(name for name, values in self.search.items() if len(values) == 0)
+        _require(not empty, f"Candidate {self.name!r}: search has no values for {empty}.")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A named part of the rows that is scored by itself: those where `where(raw frame)` is true."""
+
+    name: str
+    where: Callable[[pd.DataFrame], "pd.Series[bool]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """The rules a challenger must meet on rows that neither it nor the champion was trained on.
+
+    - `metric`: what is compared; its direction comes with it.
+    - `min_rows`: fewest unseen rows a comparison may rest on; `min_train_rows`: fewest rows a model may be trained on.
+    - `bound`: absolute floor (or ceiling, where lower is better) of the metric.
+    - `beat_baselines`: the challenger's metric must be better than every trivial baseline's.
+    - `margin`: how much better than the champion, at `confidence`: the lower end of the interval of the improvement must exceed it.
+      A negative margin asks only for "not worse by more than that".
+    - `slice_tolerance`: how much worse than the champion any declared slice of at least `min_slice_rows` may be; None: slices are only shown.
+    """
+
+    metric: str
+    min_rows: int = 200
+    min_train_rows: int = 200
+    bound: float | None = None
+    beat_baselines: bool = True
+    margin: float = 0.0
+    confidence: float = 0.95
+    slice_tolerance: float | None = None
+    min_slice_rows: int = 50
+
+    def __post_init__(self) -> None:
+        _positive("Gate", min_rows=self.min_rows, min_train_rows=self.min_train_rows, min_slice_rows=self.min_slice_rows)
+        _require(0.5 <= self.confidence < 1, f"Gate.confidence is {self.confidence}; expected at least 0.5 and less than 1.")
+        _require(self.slice_tolerance is None or self.slice_tolerance >= 0, f"Gate.slice_tolerance is {self.slice_tolerance}; expected 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain:
+    """When to train again: `schedule` is a cron expression in `timezone`; with fewer than `min_rows` new rows a cycle only ingests."""
+
+    schedule: str | None = None
+    timezone: str = "UTC"
+    min_rows: int = 1
+
+    def __post_init__(self) -> None:
+        _positive("Retrain", min_rows=self.min_rows)
+        fields = 5 if self.schedule is None else len(self.schedule.split())
+        _require(fields == 5, f"Retrain.schedule is {self.schedule!r}; expected a cron expression of five fields, for example '0 2 * * *'.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """One model's whole definition.
+
+    - `contract`: a `pandera.polars.DataFrameModel` that every raw row must meet.
+    - `target`: the column to predict; `hindsight`: columns known only afterwards, which `features` never gets to see.
+    - `time`: the column that orders the rows (without it they are ordered as they arrived); `key`: columns that name a row.
+    - `features`: a pure function from raw rows (a pandas frame without target and hindsight) to model inputs, row by row.
+    - `impute`: column to the constant that stands for a missing value; anything that is fitted belongs in a candidate.
+    - `label_lag`: how many rows back the newest label is that is known when a row is predicted; where rows are ordered by `time`,
+      "the label of that row" is a baseline (with hourly rows and labels that arrive a day late, 24).
+    - `positive`: the label that counts as 1 where `kind` is binary.
+    """
+
+    name: str
+    kind: Kind
+    contract: Any
+    target: str
+    features: Callable[[pd.DataFrame], pd.DataFrame]
+    candidates: Sequence[Candidate]
+    holdout: Holdout
+    gate: Gate
+    time: str | None = None
+    key: tuple[str, ...] = ()
+    hindsight: tuple[str, ...] = ()
+    impute: Mapping[str, Any] = field(default_factory=dict)
+    slices: tuple[str | Slice, ...] = ()
+    positive: Any = None
+    label_lag: int = 1
+    window: Window = field(default_factory=Window)
+    source: Source = field(default_factory=Source)
+    retrain: Retrain = field(default_factory=Retrain)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.name.isidentifier(), f"Pipeline name {self.name!r} is no identifier; name it like its file.")
+        _require(self.kind in KINDS, f"Pipeline.kind is {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        _require(bool(self.candidates), "Pipeline.candidates is empty; give at least one Candidate.")
+        _positive("Pipeline", label_lag=self.label_lag)
+        names = [candidate.name for candidate in self.candidates]
+        _require(len(set(names)) == len(names), f"Pipeline.candidates has a name twice: {names}.")
+        _require((self.positive is not None) == (self.kind == "binary"), "Pipeline.positive names the label that counts as 1: give it when kind is 'binary', and only then.")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        known = list(self.contract.to_schema().columns)
+        named = {"target": (self.target,), "time": (self.time,) if self.time else (), "key": self.key, "hindsight": self.hindsight,
+                 "impute": tuple(self.impute), "slices": tuple(part for part in self.slices if isinstance(part, str))}
+        for what, columns in named.items():
+            missing = [column for column in columns if column not in known]
+            _require(not missing, f"Pipeline.{what} names {missing}, which the contract does not have; it has {known}.")
+        reserved = [column for column in known if column.startswith("_")]
+        _require(not reserved, f"The contract names {reserved}; names that begin with an underscore are Ratchet's own.")
+        _require(self.target not in (self.time, *self.hindsight), "Pipeline.target is listed as time or hindsight too; the target is left out of features by itself.")
+        _require(self.time not in self.hindsight, "Pipeline.time is listed in hindsight; features may need it, and rows are ordered by it.")
+
+
+def _positive(owner: str, **values: float | None) -> None:
+    for name, value in values.items():
+        _require(value is None or value > 0, f"{owner}.{name} is {value}; expected more than 0.")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

@@ -1,0 +1,1 @@
+"""The only importers of outside systems: modules of plain functions."""

@@ -1,0 +1,106 @@
+"""The lake: one Delta table of accepted rows and one of quarantined entries for each pipeline.
+
+A commit carries one app transaction per arrival, and a writer looks for it first with the very handle that it commits with: Delta
+does not refuse a blind second append, but it does refuse a commit that raced with another of the same arrival.
+Beside the contract's columns a row has `_arrival` and `_file` (which version of which file), `_seq` and `_row` (its place in the order
+of arrival and in its file, from 1).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from tasks import settings
+from tasks.errors import Breakdown, DiskFull
+
+Table = Literal["rows", "quarantine"]
+OWN = {"_arrival": pl.String, "_file": pl.String, "_seq": pl.Int64, "_row": pl.Int64}
+QUARANTINE = {**OWN, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
+_FAST = WriterProperties(compression="LZ4")
+_RETRIES = 20
+
+
+def uri(pipeline: str, table: Table) -> str:
+    """Name the place of a pipeline's table."""
+    return f"{settings.read().lake.rstrip('/')}/{pipeline}/{table}"
+
+
+def version(pipeline: str, table: Table = "rows") -> int | None:
+    """Give the newest version of a table, or None where it does not exist."""
+    found = _open(uri(pipeline, table))
+    return None if found is None else found.version()
+
+
+def committed(pipeline: str, table: Table, arrivals: Sequence[str]) -> frozenset[str]:
+    """Give those of the arrivals whose commit is in the table already."""
+    found = _open(uri(pipeline, table))
+    return frozenset() if found is None else frozenset(arrival for arrival in arrivals if found.transaction_version(arrival) is not None)
+
+
+def commit(
+    pipeline: str, table: Table, frames: Iterable[pl.DataFrame], schema: Mapping[str, Any], arrivals: Sequence[str], *, replaced: Sequence[str] = ()
+) -> int:
+    """Add the frames of these arrivals in one commit, and take the rows of the `replaced` files out in the same; give the new version.
+
+    `frames` are of `schema` (see `table_schema`) and are written as they come. Nothing is visible until all of it is.
+
+    Raises:
+        DiskFull: if there is no space; the table is as it was.
+        Breakdown: if the table cannot be written; it is as it was.
+    """
+    place = uri(pipeline, table)
+    arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    found = _open(place) or DeltaTable.create(place, schema=arrow, storage_options=_options())
+    properties = CommitProperties(app_transactions=[Transaction(arrival, 1) for arrival in arrivals], max_commit_retries=_RETRIES)
+    how: dict[str, Any] = {"mode": "overwrite", "predicate": _any_of(replaced)} if replaced else {"mode": "append"}
+    stream = pa.RecordBatchReader.from_batches(arrow, _batches(frames, arrow))
+    try:
+        write_deltalake(found, stream, commit_properties=properties, writer_properties=_FAST, **how)
+    except (CommitFailedError, DeltaError, OSError) as error:
+        if "No space left" in str(error) or "os error 28" in str(error):
+            raise DiskFull(f"No space is left for {place}; the table is as it was. Free space and run again.") from error
+        raise Breakdown(f"The table {place} could not be written: {error}. It is as it was; run again.") from error
+    found.update_incremental()
+    return found.version()
+
+
+def scan(pipeline: str, table: Table = "rows", *, version: int | None = None) -> pl.LazyFrame:
+    """Give a version of a table, the newest by default, to be read lazily."""
+    return pl.scan_delta(uri(pipeline, table), version=version, storage_options=_options())
+
+
+def exists(pipeline: str, table: Table = "rows") -> bool:
+    """Tell whether anything was ever written to the table."""
+    return _open(uri(pipeline, table)) is not None
+
+
+def table_schema(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the schema of a `rows` table for the contract's columns."""
+    return {**columns, **OWN}
+
+
+def _open(place: str) -> DeltaTable | None:
+    if not DeltaTable.is_deltatable(place, storage_options=_options()):
+        return None
+    return DeltaTable(place, storage_options=_options())
+
+
+def _options() -> dict[str, str] | None:
+    """Give what Delta's own S3 client needs beyond the AWS variables that it reads by itself."""
+    endpoint = settings.read().s3_endpoint
+    if not settings.read().lake.startswith("s3://") or endpoint is None:
+        return None
+    return {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower()}
+
+
+def _any_of(files: Sequence[str]) -> str:
+    return "_file IN (" + ", ".join("'" + name.replace("'", "''") + "'" for name in files) + ")"
+
+
+def _batches(frames: Iterable[pl.DataFrame], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for frame in frames:
+        yield from frame.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema).to_batches()

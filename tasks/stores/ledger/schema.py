@@ -1,0 +1,186 @@
+"""The ledger's tables and its transactions.
+
+`SCHEMA_VERSION` is stored in `meta`; a ledger of another version is refused, never guessed at. To change a table: raise it, add a
+step to `_open` that brings the previous version forward in one transaction, and a test that opens a stored ledger of that version.
+Times are ISO 8601 in UTC, so that they sort as text.
+"""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from tasks import settings
+from tasks.errors import DiskFull, LedgerError
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+
+def _column(name: str, kind: Any = sa.String, **options: Any) -> sa.Column[Any]:
+    return sa.Column(name, kind, **{"nullable": False, **options})
+
+
+meta = sa.Table("meta", metadata, _column("name", primary_key=True), _column("value"))
+arrivals = sa.Table(
+    "arrivals",
+    metadata,
+    _column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    _column("id"),
+    _column("pipeline"),
+    _column("name"),
+    _column("uri"),
+    _column("sha256"),
+    _column("size", sa.BigInteger),
+    _column("stamp"),
+    _column("trusted", sa.Boolean),
+    _column("state"),
+    _column("superseded", sa.Boolean, default=False),
+    _column("accepted", sa.BigInteger, default=0),
+    _column("rejected", sa.BigInteger, default=0),
+    _column("repeated", sa.BigInteger, default=0),
+    _column("reason", nullable=True),
+    _column("seen_at"),
+    _column("cycle", sa.Integer, nullable=True),
+    _column("duplicate_of", sa.Integer, nullable=True),
+    sa.UniqueConstraint("pipeline", "id"),
+    sa.Index("arrivals_by_uri", "pipeline", "uri"),
+    sa.Index("arrivals_by_content", "pipeline", "sha256"),
+    sa.Index("arrivals_by_state", "pipeline", "state"),
+)
+cycles = sa.Table(
+    "cycles",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline", index=True),
+    _column("trigger"),
+    _column("token", sa.Integer),
+    _column("definition"),
+    _column("started_at"),
+    _column("ended_at", nullable=True),
+    _column("state"),
+    _column("error", sa.Text, nullable=True),
+    _column("flow_run", nullable=True),
+)
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    _column("cycle", sa.Integer, primary_key=True, autoincrement=False),
+    _column("pipeline", index=True),
+    _column("verdict"),
+    _column("trained_rows", sa.BigInteger, nullable=True),
+    _column("at"),
+    _column("record", sa.Text),
+)
+champions = sa.Table(
+    "champions",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("version", sa.Integer),
+    _column("since"),
+    _column("until", nullable=True),
+    _column("record", sa.Text),
+    sa.Index("one_champion", "pipeline", unique=True, sqlite_where=sa.text("until IS NULL"), postgresql_where=sa.text("until IS NULL")),
+)
+leases = sa.Table(
+    "leases",
+    metadata,
+    _column("pipeline", primary_key=True),
+    _column("token", sa.Integer),
+    _column("holder", nullable=True),
+    _column("expires_at", nullable=True),
+)
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("cycle", sa.Integer),
+    _column("effect"),
+    _column("payload", sa.Text),
+    _column("done_at", nullable=True),
+)
+
+
+def now() -> str:
+    """Give this moment as the ledger writes it: ISO 8601, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """Open one transaction on the ledger that the settings name; on SQLite it holds the write lock from its start.
+
+    Raises:
+        LedgerError: if the ledger cannot be reached or is of another schema version.
+        DiskFull: if there is no space for the change; nothing of it is kept.
+    """
+    url = settings.read().ledger_url
+    with _explained(url), _open(url).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading() -> Iterator[Connection]:
+    """Open a transaction that only reads, and that waits for no writer.
+
+    Raises:
+        LedgerError: if the ledger cannot be reached or is of another schema version.
+    """
+    url = settings.read().ledger_url
+    with _explained(url), _open(url).connect().execution_options(reads_only=True) as connection:
+        yield connection
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if "disk is full" in str(error.orig):
+            raise DiskFull(f"No space is left for the ledger {_shown(url)}; this change was not made, earlier ones stand. Free space and run again.") from error
+        raise LedgerError(f"The ledger {_shown(url)} refused: {error.orig}. This change was not made, earlier ones stand; see `ratchet doctor`.") from error
+
+
+@functools.cache
+def _open(url: str) -> Engine:
+    engine = _sqlite(url) if url.startswith("sqlite") else sa.create_engine(url, pool_pre_ping=True)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
+        if found is None:
+            connection.execute(meta.insert().values(name="schema", value=str(SCHEMA_VERSION)))
+        elif found != str(SCHEMA_VERSION):
+            raise LedgerError(f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads version {SCHEMA_VERSION}. Use the Ratchet that wrote it.")
+    return engine
+
+
+def _sqlite(url: str) -> Engine:
+    path = sa.make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": 30})
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions by itself; see _begin
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reads_only = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _shown(url: str) -> str:
+    return sa.make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,202 @@
+"""The model registry, and models by digest: written in skops, verified before every load. One of the two importers of mlflow.
+
+A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, and `pipeline.py`, the definition it was made with, whose
+`features` is what the model is served with ever after. Its digest is in the ledger; a directory of another digest is never loaded.
+`mlflow.pyfunc.load_model` works too: it takes the features instead of the raw rows, and checks no digest.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks import settings
+from tasks.errors import ModelRejected
+from tasks.records import Champion, Registered
+from tasks.stores import tracking
+
+ALIAS = "champion"
+SIGNATURE_ROWS = 1000
+REQUIREMENTS = ("scikit-learn", "numpy", "pandas", "scipy", "skops")
+# Modules whose types a model file may name: loading one builds such objects, and runs nothing else.
+TRUSTED = ("builtins.", "collections.", "numpy.", "scipy.", "sklearn.", "pandas.", "flows.pipelines.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A verified model with the `features` that it was made with."""
+
+    estimator: Any
+    features: Callable[[pd.DataFrame], pd.DataFrame]
+    columns: Mapping[str, str]
+
+
+def digest(directory: Path) -> str:
+    """Give the SHA-256 over the names and contents of all files of a model, without the one that MLflow adds on download.
+
+    >>> import tempfile
+    >>> empty = Path(tempfile.mkdtemp())
+    >>> digest(empty)[:8]
+    'e3b0c442'
+    """
+    total = hashlib.sha256()
+    for path in sorted(path for path in directory.rglob("*") if path.is_file() and path.name != "registered_model_meta"):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{path.relative_to(directory).as_posix()}:{content}\n".encode())
+    return total.hexdigest()
+
+
+def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, *, run: str, tags: Mapping[str, str]) -> Registered:
+    """Log a fitted estimator as a model of `run`, register it as a new version, and keep the verified copy that was stored.
+
+    `examples` are features; at most the first 1,000 make the signature.
+
+    Raises:
+        ModelRejected: if the estimator has types that may not be loaded, or what was stored is not what was written.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made) / "model"
+        model_id = _write(pipeline, estimator, definition, examples, run, directory)
+        written = digest(directory)
+        client = tracking.client()
+        client.log_model_artifacts(model_id, str(directory))
+        client.finalize_logged_model(model_id, _ready())
+        uri = f"models:/{model_id}"
+        _fetch(uri, written)
+        _ensure_registered(pipeline)
+        version = client.create_model_version(pipeline, uri, run_id=run, tags={**tags, "sha256": written}, model_id=model_id)
+    return Registered(version=int(version.version), model_uri=uri, sha256=written)
+
+
+def _write(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, run: str, directory: Path) -> str:
+    """Write the model's directory and give the id of the logged model that was opened for it."""
+    import mlflow.sklearn
+    from mlflow.models import Model, infer_signature
+
+    head = examples.head(SIGNATURE_ROWS)
+    signature = infer_signature(head, estimator.predict(head))
+    trusted = _types(estimator)
+    logged = tracking.client().create_logged_model(tracking.experiment(pipeline), name=pipeline, source_run_id=run)
+    mlflow.sklearn.save_model(
+        estimator,
+        str(directory),
+        mlflow_model=Model(run_id=run, model_id=logged.model_id),
+        serialization_format="skops",
+        signature=signature,
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+        skops_trusted_types=trusted,
+    )
+    shutil.copyfile(definition, directory / "pipeline.py")
+    return str(logged.model_id)
+
+
+def _ready() -> Any:
+    from mlflow.entities import LoggedModelStatus
+
+    return LoggedModelStatus.READY
+
+
+def _types(estimator: Any) -> list[str]:
+    import skops.io
+
+    return _allowed(skops.io.get_untrusted_types(data=skops.io.dumps(estimator)))
+
+
+def _allowed(types: list[str]) -> list[str]:
+    foreign = [name for name in types if not name.startswith(TRUSTED)]
+    if foreign:
+        raise ModelRejected(f"The model has types that may not be loaded: {foreign}. Use estimators of scikit-learn, or classes of the pipeline's own file.")
+    return types
+
+
+def _ensure_registered(pipeline: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tracking.client().create_registered_model(pipeline)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def point(pipeline: str, version: int) -> None:
+    """Point the registry's `champion` alias to a version; doing so twice changes nothing."""
+    tracking.client().set_registered_model_alias(pipeline, ALIAS, str(version))
+
+
+def pointed(pipeline: str) -> int | None:
+    """Give the version that the registry's `champion` alias points to, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return int(tracking.client().get_model_version_by_alias(pipeline, ALIAS).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def load(champion: Champion) -> Loaded:
+    """Load a champion, from the local copy or else from the registry, after its bytes were held against the ledger's digest.
+
+    Raises:
+        ModelRejected: if the bytes are not those of the ledger, or hold types that may not be loaded.
+    """
+    import skops.io
+
+    directory = _fetch(champion.model_uri, champion.sha256)
+    path = directory / "model.skops"
+    estimator = skops.io.load(path, trusted=_allowed(skops.io.get_untrusted_types(file=path)))
+    return Loaded(estimator=estimator, features=_features(champion, directory / "pipeline.py"), columns=_columns(directory))
+
+
+def _fetch(uri: str, wanted: str) -> Path:
+    """Give the local copy of that digest, downloading it where there is none or where it was changed."""
+    kept = settings.read().models / wanted
+    if kept.exists() and digest(kept) == wanted:
+        return kept
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as landing:
+        path = Path(_download(uri, landing))
+        found = digest(path)
+        if found != wanted:
+            raise ModelRejected(f"The files of {uri} have digest {found}; the ledger has {wanted}. They were changed after the decision and are not loaded.")
+        path.rename(kept)
+    return kept
+
+
+def _download(uri: str, into: str) -> str:
+    import mlflow.artifacts
+
+    return str(mlflow.artifacts.download_artifacts(uri, dst_path=into, tracking_uri=settings.read().mlflow_tracking_uri))
+
+
+def _features(champion: Champion, source: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Import the definition that came with the model under a name of its own; its bytes are covered by the model's digest."""
+    name = f"flows.pipelines._of_{champion.pipeline}_{champion.sha256[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, source)
+        if spec is None or spec.loader is None:
+            raise ModelRejected(f"{source} cannot be imported; the model is not loaded.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    features: Callable[[pd.DataFrame], pd.DataFrame] = sys.modules[name].PIPELINE.features
+    return features
+
+
+def _columns(directory: Path) -> dict[str, str]:
+    """Read the features and their dtypes from the model's signature."""
+    from mlflow.models import Model
+
+    types = {"double": "float64", "string": "str"}
+    return {column.name: types[column.type.name] for column in Model.load(str(directory)).get_input_schema().inputs}

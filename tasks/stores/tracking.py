@@ -1,0 +1,97 @@
+"""MLflow runs: one for each cycle, and one below it for each setting tried. One of the two importers of mlflow.
+
+The client is used with run ids throughout, never MLflow's "active run": steps run in several threads.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import settings
+from tasks.records import Snapshot
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@functools.cache
+def _client(uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def client() -> "MlflowClient":
+    """Give the client of the MLflow server that the settings name."""
+    return _client(settings.read().mlflow_tracking_uri or "")
+
+
+@functools.cache
+def _experiment(uri: str, name: str) -> str:
+    found = _client(uri).get_experiment_by_name(name)
+    return found.experiment_id if found else str(_client(uri).create_experiment(name))
+
+
+def experiment(name: str) -> str:
+    """Give the id of the experiment of that name, made where there is none."""
+    return _experiment(settings.read().mlflow_tracking_uri or "", name)
+
+
+def start(pipeline: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+    """Start a run, below `parent` if one is given, and give its id."""
+    below = {"mlflow.parentRunId": parent} if parent else {}
+    run = client().create_run(experiment(pipeline), run_name=name, tags={**below, **(tags or {})})
+    return str(run.info.run_id)
+
+
+@contextmanager
+def finished(run: str) -> Iterator[None]:
+    """End the run with the block: finished, or failed if it raises."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        client().set_terminated(run, status)
+
+
+def log(
+    run: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float | None] | None = None, tags: Mapping[str, str] | None = None
+) -> None:
+    """Log in one request; metrics that are undefined are left out."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    client().log_batch(
+        run,
+        metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items() if value is not None],
+        params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items()],
+        tags=[RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()],
+    )
+
+
+def log_snapshot(run: str, pipeline: str, snapshot: Snapshot) -> None:
+    """Log the snapshot as the run's dataset, under its own digest: MLflow's samples a frame and misses changes."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": snapshot.uri, "version": snapshot.version})
+    profile = json.dumps({"num_rows": snapshot.rows, "first": snapshot.first, "last": snapshot.last, "sha256": snapshot.digest})
+    dataset = Dataset(
+        name=f"{pipeline} v{snapshot.version}", digest=snapshot.digest[:16], source_type="delta", source=source, schema="{}", profile=profile
+    )
+    client().log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+
+def log_files(run: str, directory: Path) -> None:
+    """Upload the files of a directory as the run's artifacts."""
+    client().log_artifacts(run, str(directory))
+
+
+def url(run: str) -> str:
+    """Give the address of the run's page."""
+    base = (settings.read().mlflow_tracking_uri or "").rstrip("/")
+    return f"{base}/#/experiments/{client().get_run(run).info.experiment_id}/runs/{run}"
