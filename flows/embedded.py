@@ -4,12 +4,12 @@ Inside a deployment's run Prefect's engine calls the function, with the servers 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
-from prefect.settings import get_current_settings, temporary_settings
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from infra import stack
 from tasks import settings
@@ -21,19 +21,26 @@ R = TypeVar("R")
 class EmbeddedFlow(Flow[P, R]):
     """A Prefect flow whose direct call never ends up on Prefect's hidden temporary server."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         """Run the flow on the servers of the settings, or else on the embedded stack."""
         with connected():
-            return super().__call__(*args, **kwargs)
+            return super().__call__(*args, **kwargs)  # type: ignore[no-any-return,call-overload]
+
+
+def embedded(**options: Any) -> Callable[[Callable[P, R]], EmbeddedFlow[P, R]]:
+    """Make a function an `EmbeddedFlow` with the options of a Prefect flow."""
+    return lambda function: EmbeddedFlow(function, **options)
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Let Prefect and MLflow talk to the configured servers, or to the embedded stack, inside the block."""
+    """Let Prefect and MLflow talk to the configured servers, or to the embedded stack, inside the block.
+
+    Heartbeats are off here: they serve an automation that watches remote runs, the lease is what tells that a cycle is dead, and
+    stopping their thread costs up to a second at the end of every flow run.
+    """
     found = settings.read()
-    variables = stack.environment(found, stack.find(found) or stack.up(found))
-    with _variables(variables), temporary_settings():
-        get_current_settings()
+    with _variables(stack.environment(found, stack.find(found) or stack.up(found))), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 

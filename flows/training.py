@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from prefect import get_run_logger, runtime, tags
 
 from flows import pipelines
-from flows.embedded import EmbeddedFlow
+from flows.embedded import embedded
 from tasks import settings
 from tasks.clean import clean
 from tasks.evaluate import evaluate
@@ -50,7 +49,7 @@ def _run_name() -> str:
     return f"{given['pipeline']} · {given.get('trigger', 'manual')} · {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-@partial(EmbeddedFlow, name="continuous-training", flow_run_name=_run_name, persist_result=False)
+@embedded(name="continuous-training", flow_run_name=_run_name, persist_result=False)
 def continuous_training(pipeline: str, source: str | None = None, trigger: str = "manual") -> Decision:
     """Take in everything outstanding at the source, train challengers, and promote one only if the gate lets it through.
 
@@ -71,10 +70,9 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
         with _cycle(spec, trigger) as cycle:
             settle_effects(pipeline)
             draft = _draft(cycle, trigger, observation)
-            arrivals = ledger.outstanding(pipeline)
-            if cycle.unchanged and not arrivals:
-                return _skipped(cycle, draft, f"Nothing new: {observation.files} files at the source, all of them known")
-            return _train(cycle, _take_in(cycle, draft, arrivals))
+            if cycle.unchanged and not ledger.outstanding(pipeline):
+                return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
+            return _train(cycle, _take_in(cycle, draft))
 
 
 def source_of(spec: Pipeline) -> str:
@@ -120,22 +118,33 @@ def _draft(cycle: Cycle, trigger: str, observation: Observation) -> Decision:
     )
 
 
-def _take_in(cycle: Cycle, draft: Decision, arrivals: tuple[Arrival, ...]) -> Decision:
-    """Ingest and clean all arrivals, batch by batch so that what is staged stays bounded, and note what came of them."""
-    for batch in batches(arrivals):
-        what = batch[0].name if len(batch) == 1 else f"{len(batch)} arrivals"
-        staged = ingest(cycle.spec, batch, str(cycle.work / "staged"), what)
-        cleaned = clean(cycle.spec, cycle.lease, staged, what)
-        refused = tuple(f"{arrival.name} was quarantined: {arrival.reason}" for arrival in cleaned.arrivals if arrival.state == "quarantined")
-        draft = replace(
-            draft,
-            arrivals=draft.arrivals + tuple(arrival.name for arrival in cleaned.arrivals),
-            accepted=draft.accepted + cleaned.accepted,
-            rejected=draft.rejected + cleaned.rejected,
-            repeated=draft.repeated + cleaned.repeated,
-            notes=draft.notes + refused + tuple(note for part in staged for note in part.notes),
-        )
-    return draft
+def _take_in(cycle: Cycle, draft: Decision) -> Decision:
+    """Ingest and clean all that is outstanding, and what that brings back (see `ledger.settle`), each arrival once."""
+    tried: set[int] = set()
+    while True:
+        ledger.mark_duplicates(cycle.lease)
+        arrivals = [arrival for arrival in ledger.outstanding(cycle.spec.name) if arrival.seq not in tried]
+        if not arrivals:
+            return draft
+        tried.update(arrival.seq for arrival in arrivals)
+        for batch in batches(arrivals):
+            draft = _take_in_batch(cycle, draft, batch)
+
+
+def _take_in_batch(cycle: Cycle, draft: Decision, batch: list[Arrival]) -> Decision:
+    """Ingest and clean one batch, and note what came of it."""
+    what = batch[0].name if len(batch) == 1 else f"{len(batch)} arrivals"
+    staged = ingest(cycle.spec, batch, str(cycle.work / "staged"), what)
+    cleaned = clean(cycle.spec, cycle.lease, staged, what)
+    refused = tuple(f"{arrival.name} was quarantined: {arrival.reason}" for arrival in cleaned.arrivals if arrival.state == "quarantined")
+    return replace(
+        draft,
+        arrivals=draft.arrivals + tuple(arrival.name for arrival in cleaned.arrivals),
+        accepted=draft.accepted + cleaned.accepted,
+        rejected=draft.rejected + cleaned.rejected,
+        repeated=draft.repeated + cleaned.repeated,
+        notes=draft.notes + refused + tuple(note for part in staged for note in part.notes),
+    )
 
 
 def _train(cycle: Cycle, draft: Decision) -> Decision:
@@ -143,7 +152,7 @@ def _train(cycle: Cycle, draft: Decision) -> Decision:
     spec = cycle.spec
     new, version = ledger.rows_since_training(spec.name), lake.version(spec.name)
     if version is None:
-        return _skipped(cycle, draft, "There is no row to train on yet")
+        return _skipped(cycle, draft, "there is no row to train on yet")
     if cycle.unchanged and new < spec.retrain.min_rows:
         return _skipped(cycle, draft, f"{new:,} rows are new since the last training, fewer than the {spec.retrain.min_rows:,} asked for")
     prepared = feature(spec, version, ledger.champion(spec.name), str(cycle.work))

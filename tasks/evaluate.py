@@ -144,8 +144,8 @@ def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion
     ours = frames.predictions_of(pipeline, joblib.load(challenger.uri), features)
     theirs, problem = _theirs(pipeline, champion, raw)
     past = target.head(first)
-    required = {"majority" if pipeline.kind != "regression" else "mean": constant(pipeline, past, raw.height)}
-    references = {}
+    required: dict[str, pl.DataFrame | None] = {"majority" if pipeline.kind != "regression" else "mean": constant(pipeline, past, raw.height)}
+    references: dict[str, pl.DataFrame | None] = {}
     if pipeline.time is not None:
         required["last_value"] = lagged(pipeline, target, first, pipeline.label_lag)
         references = {"previous_row": lagged(pipeline, target, first, 1)} if pipeline.label_lag > 1 else {}

@@ -133,7 +133,7 @@ def prepare(pipeline: Pipeline, version: int, champion: Champion | None, into: P
         ),
         features=str(into / "features.arrow"),
         raw=str(into / "unseen.arrow"),
-        columns={name: str(dtype) for name, dtype in features.dtypes.items()},
+        columns={str(name): str(dtype) for name, dtype in features.dtypes.items()},
         train=parts.train,
         unseen=parts.unseen,
         classes=_classes(pipeline, target),

@@ -36,9 +36,9 @@ def unpacked(path: Path, name: str, into: Path) -> Path:
     Raises:
         Unreadable: if it is not gzip, is cut short, or grows more than `MAX_RATIO` times.
     """
-    if not name.lower().endswith(".gz"):
-        return path
     plain = into / f"unpacked{suffix(name)}"
+    if not name.lower().endswith(".gz"):
+        return _plainly_named(path, plain)
     limit = MAX_RATIO * path.stat().st_size + _TAIL
     try:
         with gzip.open(path) as packed, plain.open("wb") as out:
@@ -51,6 +51,15 @@ def unpacked(path: Path, name: str, into: Path) -> Path:
     except OSError as error:
         raise DiskFull(f"{into} cannot take the unpacked file: {error}. The arrival stays pending; free space and run again.") from error
     return plain
+
+
+def _plainly_named(path: Path, link: Path) -> Path:
+    """Give a link to a file whose name polars would take for a pattern."""
+    if not set("*?[") & set(str(path)):
+        return path
+    link.unlink(missing_ok=True)
+    link.symlink_to(path)
+    return link
 
 
 def chunks(path: Path, name: str, columns: Sequence[str], source: Source) -> Iterator[pl.DataFrame]:
@@ -83,9 +92,9 @@ def _csv(path: Path, columns: Sequence[str], source: Source) -> pl.LazyFrame:
 def _jsonl(path: Path, columns: Sequence[str], _: Source) -> pl.LazyFrame:
     if path.stat().st_size == 0:
         raise Unreadable("The file is empty.")
-    found = pl.scan_ndjson(path, infer_schema_length=1000, glob=False).collect_schema().names()
+    found = pl.scan_ndjson(path, infer_schema_length=1000).collect_schema().names()
     _require_columns(found, columns)
-    return pl.scan_ndjson(path, schema={name: pl.String for name in found}, glob=False)
+    return pl.scan_ndjson(path, schema={name: pl.String for name in found})
 
 
 def _parquet(path: Path, columns: Sequence[str], _: Source) -> pl.LazyFrame:

@@ -4,10 +4,11 @@ Nothing reaches the lake here. An arrival that cannot be parsed is staged with i
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -107,7 +108,7 @@ class _Spill:
     """An uncompressed Arrow file that grows chunk by chunk."""
 
     path: Path
-    schema: dict[str, pl.DataType | type[pl.DataType]]
+    schema: Mapping[str, Any]
     rows: int = 0
     _open: ExitStack = field(default_factory=ExitStack)
 

@@ -4,6 +4,7 @@
 `stores/ledger.py`, and add a test that reads a stored old record. Adding a field with a default needs no new version.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -250,3 +251,33 @@ class Decision:
     def as_dict(self) -> dict[str, Any]:
         """Give the documented JSON form: these fields by name, with `record_version`."""
         return {"record_version": RECORD_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Decision":
+        """Read the JSON form back; fields that a later version added are left out."""
+        nested: dict[str, Callable[[Any], Any]] = {"rules": _rules, "evaluation": _evaluation, "snapshot": _snapshot}
+        known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**{**known, **lists, **{name: read(known[name]) for name, read in nested.items() if known.get(name)}})
+
+
+def _rules(stored: list[dict[str, Any]]) -> tuple[Rule, ...]:
+    return tuple(Rule(**rule) for rule in stored)
+
+
+def _snapshot(stored: dict[str, Any]) -> Snapshot:
+    return Snapshot(**stored)
+
+
+def _evaluation(stored: dict[str, Any]) -> Evaluation:
+    def scores(found: list[dict[str, Any]]) -> tuple[Scores, ...]:
+        return tuple(Scores(**one) for one in found)
+
+    parts = {
+        "challenger": Scores(**stored["challenger"]),
+        "champion": Scores(**stored["champion"]) if stored["champion"] else None,
+        "baselines": scores(stored["baselines"]),
+        "references": scores(stored["references"]),
+        "difference": Difference(**stored["difference"]) if stored["difference"] else None,
+    }
+    return Evaluation(**{**stored, **parts})

@@ -56,7 +56,7 @@ def _part(scores: Scores | None, name: str) -> str:
 
 
 def _data(decision: Decision) -> list[tuple[str, ...]]:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("trigger", decision.trigger),
         ("arrivals", ", ".join(decision.arrivals[:20]) + (f" and {len(decision.arrivals) - 20} more" if len(decision.arrivals) > 20 else "") or "none"),
         ("rows", f"{decision.accepted:,} accepted, {decision.rejected:,} rejected, {decision.repeated:,} repeats"),

@@ -72,7 +72,7 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
         uri = f"models:/{model_id}"
         _fetch(uri, written)
         _ensure_registered(pipeline)
-        version = client.create_model_version(pipeline, uri, run_id=run, tags={**tags, "sha256": written}, model_id=model_id)
+        version = client.create_model_version(pipeline, uri, run_id=run, tags={**tags, "sha256": written}, model_id=model_id, await_creation_for=0)
     return Registered(version=int(version.version), model_uri=uri, sha256=written)
 
 

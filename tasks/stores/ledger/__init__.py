@@ -4,7 +4,7 @@ Every change is one short transaction; those of a cycle check that it still hold
 registry's alias) is written to the outbox in the same transaction as the decision and done afterwards, so a restart can finish it.
 """
 
-from tasks.stores.ledger.arrivals import history, live_files, observe, outstanding, recorded, settle
+from tasks.stores.ledger.arrivals import history, live_files, mark_duplicates, observe, outstanding, recorded, settle
 from tasks.stores.ledger.cycles import Cycle, Lease, begin, end, last_cycle, lease_holder, list_cycles, release, renew
 from tasks.stores.ledger.decisions import (
     Effect,
@@ -37,6 +37,7 @@ __all__ = [
     "lease_holder",
     "list_cycles",
     "live_files",
+    "mark_duplicates",
     "now",
     "observe",
     "outstanding",

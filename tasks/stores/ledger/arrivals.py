@@ -39,10 +39,9 @@ def _record(connection: Connection, pipeline: str, look: Look, digest: str, trus
         connection.execute(arrivals.update().where(arrivals.c.seq == newest["seq"]).values(stamp=look.stamp, trusted=trusted))
         return None
     if newest and newest["state"] == "pending":
-        gone = {"state": "quarantined", "reason": "It was replaced at the source before it was read."}
+        gone = {"state": "quarantined", "superseded": True, "reason": "It was replaced at the source before it was read."}
         connection.execute(arrivals.update().where(arrivals.c.seq == newest["seq"]).values(**gone))
-    twin = _twin(connection, pipeline, look.uri, digest)
-    has_rows = any(version["state"] == "ingested" and not version["superseded"] for version in versions)
+        _revive(connection, pipeline, newest["seq"])
     values: dict[str, Any] = {
         "id": _identity(look.uri, digest, sum(version["sha256"] == digest for version in versions)),
         "pipeline": pipeline,
@@ -53,25 +52,10 @@ def _record(connection: Connection, pipeline: str, look: Look, digest: str, trus
         "stamp": look.stamp,
         "trusted": trusted,
         "seen_at": now(),
-        "state": "duplicate" if twin and not has_rows else "pending",
-        "duplicate_of": twin["seq"] if twin else None,
-        "reason": f"It has the same content as {twin['name']}." if twin else None,
+        "state": "pending",
     }
-    seq = connection.execute(arrivals.insert().values(**values)).inserted_primary_key[0]
+    seq = (connection.execute(arrivals.insert().values(**values)).inserted_primary_key or [0])[0]
     return _arrival(_rows(connection, arrivals.c.seq == seq)[0])
-
-
-def _twin(connection: Connection, pipeline: str, uri: str, digest: str) -> RowMapping | None:
-    same = _rows(
-        connection,
-        arrivals.c.pipeline == pipeline,
-        arrivals.c.sha256 == digest,
-        arrivals.c.uri != uri,
-        arrivals.c.state.in_(["pending", "ingested", "quarantined"]),
-        arrivals.c.superseded.is_(False),
-        arrivals.c.duplicate_of.is_(None),
-    )
-    return same[0] if same else None
 
 
 def _identity(uri: str, digest: str, earlier: int) -> str:
@@ -82,6 +66,30 @@ def outstanding(pipeline: str) -> tuple[Arrival, ...]:
     """Give the arrivals that no cycle has settled yet, in the order of arrival."""
     with reading() as connection:
         return tuple(_arrival(row) for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending"))
+
+
+def mark_duplicates(lease: Lease) -> None:
+    """Mark the pending arrivals whose content is, or is about to be, in the lake under another name.
+
+    One that has rows of an older content in the lake stays pending all the same, so that those are taken out. Content whose other
+    file is about to be replaced does not count as in the lake: it is taken in again, rather than lost.
+
+    Raises:
+        LeaseLost: if the cycle's lease was taken over; nothing is marked.
+    """
+    with transaction() as connection:
+        hold(connection, lease)
+        here = _rows(connection, arrivals.c.pipeline == lease.pipeline, arrivals.c.superseded.is_(False), arrivals.c.duplicate_of.is_(None))
+        keepers = {row["sha256"]: row for row in reversed(here) if row["state"] in ("pending", "quarantined")}
+        leaving = {row["uri"] for row in here if row["state"] == "pending"}
+        keepers |= {row["sha256"]: row for row in here if row["state"] == "ingested" and row["uri"] not in leaving}
+        with_rows = {row["uri"] for row in here if row["state"] == "ingested"}
+        for row in here:
+            keeper = keepers.get(row["sha256"], row)
+            if row["state"] == "pending" and keeper["uri"] != row["uri"]:
+                state = "pending" if row["uri"] in with_rows else "duplicate"
+                values = {"state": state, "duplicate_of": keeper["seq"], "reason": f"It has the same content as {keeper['name']}."}
+                connection.execute(arrivals.update().where(arrivals.c.seq == row["seq"]).values(**values))
 
 
 def settle(lease: Lease, done: Sequence[Arrival]) -> None:
@@ -112,10 +120,13 @@ def _supersede(connection: Connection, pipeline: str, arrival: Arrival) -> None:
 
 
 def _revive(connection: Connection, pipeline: str, seq: int) -> None:
-    """Let the first live duplicate of a superseded version stand for the content that its own file still has."""
-    copies = _rows(
-        connection, arrivals.c.pipeline == pipeline, arrivals.c.duplicate_of == seq, arrivals.c.state == "duplicate", arrivals.c.superseded.is_(False)
-    )
+    """Let the first live duplicate of a superseded version stand for the content that its own file still has.
+
+    One whose file has a newer version by now is left: that version speaks for the file.
+    """
+    mine = (arrivals.c.pipeline == pipeline) & (arrivals.c.duplicate_of == seq)
+    found = _rows(connection, mine, arrivals.c.state == "duplicate", arrivals.c.superseded.is_(False))
+    copies = [copy for copy in found if _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]]
     for place, copy in enumerate(copies):
         values = {"state": "pending", "duplicate_of": None, "reason": None} if place == 0 else {"duplicate_of": copies[0]["seq"]}
         connection.execute(arrivals.update().where(arrivals.c.seq == copy["seq"]).values(**values))

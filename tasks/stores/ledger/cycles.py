@@ -71,7 +71,7 @@ def begin(pipeline: str, *, trigger: str, definition: str, flow_run: str | None)
                 pipeline=pipeline, trigger=trigger, token=token, definition=definition, started_at=now(), state="running", flow_run=flow_run
             )
         )
-        return Lease(pipeline=pipeline, cycle=int(row.inserted_primary_key[0]), token=token)
+        return Lease(pipeline=pipeline, cycle=int((row.inserted_primary_key or [0])[0]), token=token)
 
 
 def _upsert_lease(connection: Connection, pipeline: str, *, exists: bool, values: dict[str, Any]) -> None:

@@ -1,0 +1,48 @@
+# Everything is set up inside .venv; a target that needs it sets it up first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+UV     := $(BIN)/uv
+SEEDS  ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lock bench clean setup packages
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: $(READY) ## make the virtual environment from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ratchet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; call make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement .ci/uv.lock
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode --requirement requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+packages: ## install the Debian packages that some tests use, where that is possible
+	@sh .ci/packages
+
+run: $(READY) ## set up, then run the demo: a stream lands, is trained on, compared and decided on
+	$(BIN)/ratchet demo
+
+test: $(READY) packages ## set up, then run the linters and all tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (hashes, no index address)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--group dev pyproject.toml --output-file requirements.lock
+
+bench: $(READY) ## measure against the floor, in one run, and print the ratios
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## remove the environment, caches and the demo's home (stops the embedded servers first)
+	-@test -x $(BIN)/ratchet && $(BIN)/ratchet down
+	rm -rf $(VENV) .ratchet .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench

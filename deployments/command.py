@@ -1,0 +1,166 @@
+"""The `ratchet` command. Exit codes: 0 done, whatever was decided; 2 the caller's mistake; 1 ours.
+
+Heavy modules are imported by the command that needs them, so that `ratchet --help` stays quick.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+
+from tasks import settings
+from tasks.errors import RatchetError, UserError
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="ratchet",
+    help="Continuous training for tabular models: data lands, challengers are trained, only what is provably better is promoted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+Name = Annotated[str, typer.Argument(help="A pipeline: the name of its file.", metavar="NAME")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON of the documented shape instead.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")]
+
+
+def main() -> None:
+    """Run the command; errors that Ratchet raises on purpose become one message and an exit code."""
+    _own_prefect_home()
+    try:
+        app()
+    except UserError as error:
+        _fail(error, 2)
+    except RatchetError as error:
+        _fail(error, 1)
+
+
+def _fail(error: RatchetError, code: int) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(str(error))
+    sys.exit(code)
+
+
+def _own_prefect_home() -> None:
+    """Keep Prefect away from the user's own profile: this process is Ratchet's alone. Prefect reads it when it is imported."""
+    os.environ.setdefault("PREFECT_HOME", str(settings.read().home / "prefect"))
+
+
+def quiet(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn Prefect's own lines in the terminal off for a command that shows what happens itself."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+        function(*args, **kwargs)
+
+    return run
+
+
+@app.command()
+def up() -> None:
+    """Start the servers and the scheduled runs, or find them running, and print where they are."""
+    from deployments import show, stack
+
+    show.stack(stack.up())
+
+
+@app.command()
+def down() -> None:
+    """Stop exactly what `ratchet up` started."""
+    from deployments import show, stack
+
+    show.stopped(stack.down())
+
+
+@app.command()
+@quiet
+def demo(
+    name: Annotated[str, typer.Argument(help="visitors (made up by a seeded generator), electricity or bike_sharing.")] = "visitors",
+    data: Annotated[Path | None, typer.Option("--data", help="The stream's file, CSV or CSV.gz; without it the stream is fetched from OpenML.")] = None,
+    arrivals: Annotated[int, typer.Option("--arrivals", min=2, help="In how many arrivals a file lands.")] = 24,
+) -> None:
+    """Let a stream land in a folder batch by batch, and show each cycle's decision as it is made."""
+    from deployments import demo as demonstration
+
+    demonstration.play(name, data, arrivals)
+
+
+@app.command()
+@quiet
+def run(
+    name: Name,
+    source: Annotated[str | None, typer.Option("--source", help="A directory, file or s3:// prefix instead of the pipeline's source.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run one cycle now: take in what has arrived, train, compare, decide."""
+    from deployments import show
+    from flows import pipelines
+
+    pipelines.get(name)
+    show.decision(show.cycle(name, source, "manual"), as_json=as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show the servers, and for each pipeline its champion, its last decision and what is outstanding."""
+    from deployments import show
+
+    show.status(as_json=as_json)
+
+
+@app.command()
+def arrivals(name: Name, limit: Limit = 20, as_json: Json = False) -> None:
+    """List what arrived, and what became of it: rows accepted, rejected and repeated, or why it was quarantined."""
+    from deployments import show
+
+    show.arrivals(name, limit, as_json=as_json)
+
+
+@app.command()
+def decisions(name: Name, limit: Limit = 20, as_json: Json = False) -> None:
+    """List the decisions, newest first."""
+    from deployments import show
+
+    show.decisions(name, limit, as_json=as_json)
+
+
+@app.command()
+def why(
+    name: Name,
+    cycle: Annotated[int | None, typer.Option("--cycle", "-c", help="Number of the cycle; the newest without it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain a decision: every rule with its figure, all scores, and the data behind them."""
+    from deployments import show
+
+    show.why(name, cycle, as_json=as_json)
+
+
+@app.command()
+def check(name: Name, as_json: Json = False) -> None:
+    """Hold a pipeline's file against what training and serving will ask of it, and say what to change."""
+    from deployments import show
+
+    if not show.findings(name, as_json=as_json):
+        raise typer.Exit(2)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look for what is wrong with the installation, the servers, the ledger, the lake and the settings."""
+    from deployments import doctor as examination
+
+    if not examination.show(as_json=as_json):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

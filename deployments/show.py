@@ -1,0 +1,193 @@
+"""What the `ratchet` command shows: tables for people, JSON of a documented shape for programs.
+
+JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
+- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running"}]}
+- `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
+- `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
+- `check`: [{"rule", "passed", "sentence"}]; `doctor`: [{"what", "ok", "found", "remedy"}]
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from deployments import stack as servers
+from flows import pipelines
+from infra.stack import Part, Stack
+from tasks import wording
+from tasks.errors import UserError
+from tasks.records import Decision
+from tasks.stores import ledger
+
+console = Console()
+_COLOURS = {"promote": "bold green", "keep": "yellow", "skip": "dim", "hold": "cyan"}
+
+
+def as_json_text(value: Any) -> None:
+    """Print a value as JSON, and nothing else."""
+    print(json.dumps(value, indent=2, default=str))  # noqa: T201
+
+
+def stack(found: Stack) -> None:
+    """Say where the servers are and how to stop them."""
+    console.print(f"Prefect  {found.prefect_url}", highlight=False)
+    console.print(f"MLflow   {found.mlflow_url}", highlight=False)
+    for part in found.parts:
+        console.print(f"  [dim]{part.name}: {'process ' + str(part.pid) if part.owned else 'not started here'}[/]", highlight=False)
+    console.print("Stop them with [bold]ratchet down[/].")
+
+
+def stopped(parts: Sequence[Part]) -> None:
+    """Say what was stopped."""
+    console.print(f"Stopped {', '.join(part.name for part in parts)}." if parts else "Nothing was running.")
+
+
+def cycle(name: str, source: str | None, trigger: str) -> Decision:
+    """Run one cycle with a sign of life in the terminal."""
+    from flows.training import continuous_training
+
+    if not console.is_terminal:
+        return continuous_training(name, source=source, trigger=trigger)
+    with console.status(f"{name}: taking in, training, comparing ..."):
+        return continuous_training(name, source=source, trigger=trigger)
+
+
+def line(decision: Decision) -> str:
+    """Give a decision as one readable line with colours."""
+    colour = _COLOURS[decision.verdict]
+    return f"[{colour}]{decision.verdict.upper():8}[/] cycle {decision.cycle}  {decision.accepted:,} rows, {decision.rejected:,} rejected  {decision.sentence}"
+
+
+def decision(made: Decision, *, as_json: bool) -> None:
+    """Show a decision that was just made."""
+    if as_json:
+        as_json_text(made.as_dict())
+        return
+    console.print(line(made), highlight=False)
+    for note in made.notes:
+        console.print(f"  [dim]- {note}[/]", highlight=False)
+    for label, url in (("Prefect", made.prefect_url), ("MLflow", made.mlflow_url)):
+        if url:
+            console.print(f"  {label:8} {url}", highlight=False, soft_wrap=True)
+
+
+def status(*, as_json: bool) -> None:
+    """Show the servers and every pipeline's state."""
+    found = servers.find()
+    rows = [_state(name) for name in pipelines.names()]
+    if as_json:
+        as_json_text({"stack": {part.name: part.url for part in found.parts} if found else None, "pipelines": rows})
+        return
+    if found:
+        stack(found)
+    else:
+        console.print("The embedded servers are not running; [bold]ratchet up[/] starts them.")
+    table = Table("pipeline", "champion", "last decision", "outstanding", "running")
+    for row in rows:
+        last = row["last_decision"]
+        told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
+        table.add_row(row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-")
+    console.print(table)
+
+
+def _state(name: str) -> dict[str, Any]:
+    champion = ledger.champion(name)
+    last = ledger.decisions(name, limit=1)
+    return {
+        "name": name,
+        "champion": champion.version if champion else None,
+        "last_decision": {key: last[0][key] for key in ("cycle", "verdict", "sentence", "at")} if last else None,
+        "outstanding": len(ledger.outstanding(name)),
+        "running": ledger.lease_holder(name),
+    }
+
+
+def arrivals(name: str, limit: int, *, as_json: bool) -> None:
+    """Show the newest arrivals."""
+    _known(name)
+    found = ledger.history(name, limit=limit)
+    if as_json:
+        as_json_text([asdict(arrival) for arrival in found])
+        return
+    table = Table("#", "arrival", "state", "accepted", "rejected", "repeats", "cycle", "seen", "why")
+    for part in found:
+        state = f"{part.state} (replaced since)" if part.superseded else part.state
+        counts = [f"{count:,}" for count in (part.accepted, part.rejected, part.repeated)]
+        table.add_row(str(part.seq), part.name, state, *counts, str(part.cycle or "-"), (part.seen_at or "")[:19], part.reason or "")
+    console.print(table if found else f"Nothing has arrived for {name} yet.")
+
+
+def decisions(name: str, limit: int, *, as_json: bool) -> None:
+    """Show the newest decisions."""
+    _known(name)
+    found = ledger.decisions(name, limit=limit)
+    if as_json:
+        as_json_text(found)
+        return
+    table = Table("cycle", "at", "trigger", "decision", "champion", "why")
+    for row in found:
+        coloured = f"[{_COLOURS[row['verdict']]}]{row['verdict']}[/]"
+        table.add_row(str(row["cycle"]), (row["at"] or "")[:19], row["trigger"], coloured, str(row["champion"] or "-"), row["sentence"])
+    console.print(table if found else f"No cycle of {name} has ended yet.")
+
+
+def why(name: str, cycle: int | None, *, as_json: bool) -> None:
+    """Explain one cycle's decision, or say why it has none.
+
+    Raises:
+        UserError: if there is no such cycle.
+    """
+    _known(name)
+    number = cycle if cycle is not None else _newest(name)
+    record = ledger.decision(name, number)
+    if record is None:
+        _failure(name, number, as_json=as_json)
+    elif as_json:
+        as_json_text(record)
+    else:
+        console.print(Markdown(wording.markdown(Decision.from_dict(record))))
+
+
+def _newest(name: str) -> int:
+    last = ledger.last_cycle(name)
+    if last is None:
+        raise UserError(f"No cycle of {name!r} has run yet. Run one with `ratchet run {name}`.")
+    return last.id
+
+
+def _failure(name: str, number: int, *, as_json: bool) -> None:
+    found = next((cycle for cycle in ledger.list_cycles(name, before=number + 1, limit=1) if cycle.id == number), None)
+    if found is None:
+        raise UserError(f"{name!r} has no cycle {number}. `ratchet decisions {name}` lists those it has.")
+    if as_json:
+        as_json_text({"cycle": found.id, "state": found.state, "error": found.error})
+        return
+    console.print(f"Cycle {found.id} of {name} has no decision: it is {found.state}. {found.error or ''}", highlight=False)
+
+
+def findings(name: str, *, as_json: bool) -> bool:
+    """Check a pipeline, show what was found, and tell whether all of it passed."""
+    from tasks.check import check
+
+    found = check(pipelines.get(name))
+    if as_json:
+        as_json_text([asdict(finding) for finding in found])
+    else:
+        for finding in found:
+            console.print(f"{'[green]pass[/]' if finding.passed else '[bold red]FAIL[/]'}  {finding.rule}: {finding.sentence}", highlight=False)
+    return all(finding.passed for finding in found)
+
+
+def _known(name: str) -> None:
+    """Refuse a name that is neither a pipeline nor in the ledger.
+
+    Raises:
+        UnknownPipeline: which lists the known ones.
+    """
+    if ledger.last_cycle(name) is None and not ledger.history(name, limit=1):
+        pipelines.path(name)

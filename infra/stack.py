@@ -1,0 +1,246 @@
+"""The embedded stack: one Prefect and one MLflow server on SQLite in the home, and what a caller wants kept running beside them.
+
+`stack.json` in the home says what was started, each process by number and start time. All of it is guarded by a file lock, so that two
+callers at once start one stack. Where PREFECT_API_URL or MLFLOW_TRACKING_URI name a server, that one is used and none is started.
+"""
+
+import fcntl
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from infra import process, servers
+from infra.servers import Server
+from tasks.errors import StackError
+from tasks.settings import Settings
+
+PATIENCE = 120.0
+_PORTS = {"prefect": 4200, "mlflow": 5000}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that a caller wants kept running beside the servers, with `environment` to find them."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the stack; one that was not started here has no process number."""
+
+    name: str
+    url: str | None
+    owned: bool
+    pid: int | None = None
+    since: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether the very process that was started still runs; a server that is not ours is taken at its word."""
+        return not self.owned or (self.pid is not None and self.since is not None and process.started(self.pid) == self.since)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The parts that are running."""
+
+    parts: tuple[Part, ...]
+
+    def url(self, name: str) -> str:
+        """Give the address of a server."""
+        return next(part.url for part in self.parts if part.name == name) or ""
+
+    @property
+    def prefect_url(self) -> str:
+        """Address of the Prefect UI."""
+        return self.url("prefect").removesuffix("/api")
+
+    @property
+    def prefect_api_url(self) -> str:
+        """Address of the Prefect API."""
+        return f"{self.prefect_url}/api"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Address of MLflow."""
+        return self.url("mlflow")
+
+
+def environment(settings: Settings, stack: Stack) -> dict[str, str]:
+    """Give what a process needs in its environment to work with the stack."""
+    return {
+        **servers.QUIET,
+        "RATCHET_HOME": str(settings.home),
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_API_URL": stack.prefect_api_url,
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # never Prefect's hidden temporary server
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # the default is pickle
+        "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": str(settings.workers),
+        "MLFLOW_TRACKING_URI": stack.mlflow_url,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # the default of 7 makes a dead server hang a cycle for minutes
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+
+
+def find(settings: Settings) -> Stack | None:
+    """Give the stack if both servers are there and answer, or None."""
+    stack = Stack(tuple(_recorded(settings)))
+    names = [part.name for part in stack.parts if part.alive]
+    if "prefect" not in names or "mlflow" not in names:
+        return None
+    healthy = all(_answers(part.url or "", _health(part)) for part in stack.parts if part.owned and part.url)
+    return stack if healthy else None
+
+
+def up(settings: Settings, services: Sequence[Service] = ()) -> Stack:
+    """Start what is missing of the stack, or find all of it running.
+
+    Raises:
+        StackError: if a part does not start; what this call started is stopped again.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _locked(settings):
+        parts = {part.name: part for part in _recorded(settings) if part.alive}
+        new: list[Part] = []
+        try:
+            new += _start_servers(settings, parts)
+            stack = Stack((*parts.values(), *new))
+            new += [_start_service(settings, stack, service) for service in services if service.name not in parts]
+        except BaseException:
+            for part in new:
+                _stop(part)
+            raise
+        stack = Stack(tuple(sorted((*parts.values(), *new), key=lambda part: part.name)))
+        _record(settings, stack.parts)
+        return stack
+
+
+def down(settings: Settings) -> tuple[Part, ...]:
+    """Stop exactly what was started, and give it."""
+    if not settings.home.exists():
+        return ()
+    with _locked(settings):
+        recorded = _recorded(settings)
+        stopped = tuple(part for part in sorted(recorded, key=lambda part: part.url is not None) if _stop(part))
+        _record(settings, [replace(part, pid=None, since=None) for part in recorded if part.owned])
+        return stopped
+
+
+def _stop(part: Part) -> bool:
+    return part.owned and part.pid is not None and part.since is not None and process.stop(part.pid, part.since)
+
+
+def _start_servers(settings: Settings, running: dict[str, Part]) -> list[Part]:
+    """Start both servers side by side, as far as they are missing, and wait until they answer."""
+    ports = {part.name: int(part.url.rpartition(":")[2]) for part in _recorded(settings) if part.owned and part.url}
+    made: list[tuple[Part, Server]] = []
+    kinds: dict[str, Callable[[Path, int], Server]] = {"prefect": servers.prefect, "mlflow": servers.mlflow}
+    try:
+        for name, describe in kinds.items():
+            if name not in running:
+                server = describe(settings.home, _free_port(ports.get(name, _PORTS[name])))
+                made.append((_launch(settings, server), server))
+        for part, server in made:
+            _await(settings, part, server)
+    except BaseException:
+        for part, _ in made:
+            _stop(part)
+        raise
+    return [part for part, _ in made]
+
+
+def _launch(settings: Settings, server: Server) -> Part:
+    server.database.parent.mkdir(parents=True, exist_ok=True)
+    pid = process.start(server.command, server.environment, _log(settings, server.name))
+    return Part(server.name, f"http://127.0.0.1:{server.port}", owned=True, pid=pid, since=process.started(pid))
+
+
+def _start_service(settings: Settings, stack: Stack, service: Service) -> Part:
+    pid = process.start(service.command, environment(settings, stack), _log(settings, service.name))
+    return Part(service.name, None, owned=True, pid=pid, since=process.started(pid))
+
+
+def _await(settings: Settings, part: Part, server: Server) -> None:
+    limit = time.monotonic() + PATIENCE
+    while not _answers(part.url or "", server.health):
+        if not part.alive or time.monotonic() > limit:
+            raise StackError(_explained(settings, part, server))
+        time.sleep(0.1)
+
+
+def _explained(settings: Settings, part: Part, server: Server) -> str:
+    log = _log(settings, part.name)
+    what = "ended while it started" if not part.alive else f"did not answer within {PATIENCE:.0f} s"
+    return (
+        f"The {part.name} server {what}. What this call started was stopped again; nothing else was changed.\n"
+        f"The last lines of {log}:\n{process.tail(log)}\n"
+        f"If its database {server.database} is damaged or half migrated, move it away and start again:\n"
+        f"    mv {server.database} {server.database}.broken && ratchet up\n"
+        f"It holds {server.holds}."
+    )
+
+
+def _health(part: Part) -> str:
+    return "/api/health" if part.name == "prefect" else "/health"
+
+
+def _answers(url: str, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}{path}", timeout=2) as answer:  # noqa: S310  the address is one that this file made
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _free_port(wanted: int) -> int:
+    """Give the wanted port if nothing listens there, or else any free one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StackError("This machine has no free port on 127.0.0.1; close some connections and run `ratchet up` again.")
+
+
+def _log(settings: Settings, name: str) -> Path:
+    return settings.home / "logs" / f"{name}.log"
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
+    with (settings.home / "stack.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _recorded(settings: Settings) -> list[Part]:
+    """Read what was started; servers that the settings name take the place of embedded ones."""
+    path = settings.home / "stack.json"
+    try:
+        stored = [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise StackError(f"{path} cannot be read: {error}. Remove it; servers it spoke of can be found with `ps`, by {settings.home}.") from error
+    given = {"prefect": settings.prefect_api_url, "mlflow": settings.mlflow_tracking_uri}
+    own = {part.url: part for part in stored}
+    named = [Part(name, url, owned=False) for name, url in given.items() if url and url.removesuffix("/api") not in own]
+    return [part for part in stored if part.name not in {other.name for other in named}] + named
+
+
+def _record(settings: Settings, parts: Sequence[Part]) -> None:
+    path = settings.home / "stack.json"
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps({"parts": [asdict(part) for part in parts if part.owned]}, indent=1))
+    fresh.replace(path)

@@ -1,0 +1,89 @@
+"""S3, read only: listing a prefix and reading the very version of an object that was listed. The only importer of boto3."""
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tasks import settings
+from tasks.errors import Changed, SourceUnavailable
+from tasks.records import Look
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@functools.cache
+def _client(endpoint: str | None) -> "S3Client":
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 4},
+        connect_timeout=5,
+        read_timeout=60,
+        request_checksum_calculation="when_required",  # some S3 servers do not know the newer default checksums
+        response_checksum_validation="when_required",
+    )
+    return boto3.client("s3", endpoint_url=endpoint, config=config)
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Part an address in bucket and key.
+
+    >>> split("s3://data/in/may.csv")
+    ('data', 'in/may.csv')
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def look(uri: str) -> list[Look | str]:
+    """List the objects below a prefix, or the one object of that key; names are relative to the prefix.
+
+    Raises:
+        SourceUnavailable: if there are no credentials, no such bucket, no permission, or no answer.
+    """
+    import botocore.exceptions as failures
+
+    bucket, prefix = split(uri)
+    try:
+        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [_look_at(bucket, prefix, entry) for page in pages for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
+    except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
+        raise SourceUnavailable(
+            f"There are no S3 credentials for {uri}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
+        ) from error
+    except failures.ClientError as error:
+        code = error.response["Error"]["Code"]
+        advice = "Correct the bucket's name." if code == "NoSuchBucket" else "Allow s3:ListBucket and s3:GetObject to these credentials."
+        raise SourceUnavailable(f"S3 refuses to list {uri}: {code}. {advice}") from error
+    except failures.BotoCoreError as error:
+        raise SourceUnavailable(f"S3 does not answer for {uri}: {error}. Is AWS_ENDPOINT_URL right, and the network up?") from error
+
+
+def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
+    key = entry["Key"]
+    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    name = key.removeprefix(below) if key.startswith(below) else key.rpartition("/")[2]
+    return Look(name=name, uri=f"s3://{bucket}/{key}", size=entry["Size"], stamp=f"{entry['ETag'].strip(chr(34))}:{entry['LastModified'].isoformat()}")
+
+
+def read(look: Look, block: int) -> Iterator[bytes]:
+    """Read the object as it was listed, block by block.
+
+    Raises:
+        Changed: if it is gone or replaced by now.
+    """
+    import botocore.exceptions as failures
+
+    bucket, key = split(look.uri)
+    try:
+        answer = _client(settings.read().s3_endpoint).get_object(Bucket=bucket, Key=key, IfMatch=look.stamp.partition(":")[0])
+        yield from answer["Body"].iter_chunks(block)
+    except failures.ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("NoSuchKey", "PreconditionFailed", "404", "412"):
+            raise Changed(f"{look.uri} is not the object that was listed any more ({code}); it is looked at again by the next cycle.") from error
+        raise SourceUnavailable(f"S3 refuses to give {look.uri}: {code}. Allow s3:GetObject to these credentials.") from error
+    except failures.BotoCoreError as error:
+        raise SourceUnavailable(f"S3 broke off while giving {look.uri}: {error}. Nothing of it was kept; run again.") from error

@@ -1,0 +1,212 @@
+"""The ledger: arrivals by content, one cycle at a time, decisions and champions in one transaction."""
+
+import multiprocessing
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+
+from tasks.errors import CycleInProgress, LeaseLost, LedgerError
+from tasks.records import Arrival, Champion, Decision, Look
+from tasks.stores import ledger
+from tasks.stores.ledger import Lease
+
+
+def see(uri: str, content: str, *, pipeline: str = "p") -> tuple[Arrival, ...]:
+    look = Look(name=uri.strip("/"), uri=uri, size=1, stamp=f"{content}-stamp")
+    return ledger.observe(pipeline, [(look, content, True)])
+
+
+def begin(pipeline: str = "p") -> Lease:
+    return ledger.begin(pipeline, trigger="test", definition="d", flow_run=None)
+
+
+def ingested(lease: Lease, arrival: Arrival) -> None:
+    ledger.settle(lease, [replace(arrival, state="duplicate" if arrival.duplicate_of else "ingested", accepted=3)])
+
+
+def states() -> list[tuple[str, str, bool]]:
+    return [(part.name, part.state, part.superseded) for part in reversed(ledger.history("p"))]
+
+
+def promoted(cycle: int, version: int) -> Champion:
+    return Champion("p", version, f"models:/m-{version}", "sha", cycle, "c", {}, None, 1, ledger.now())
+
+
+def test_a_new_file_is_one_pending_arrival_however_often_it_is_seen(home: Path) -> None:
+    assert len(see("/a", "one")) == 1
+    assert see("/a", "one") == ()
+    assert states() == [("a", "pending", False)]
+
+
+def test_the_same_content_under_another_name_is_a_duplicate(home: Path) -> None:
+    see("/a", "one")
+    see("/b", "one")
+    ledger.mark_duplicates(begin())
+    copy = ledger.history("p")[0]
+    assert copy.state == "duplicate"
+    assert copy.reason == "It has the same content as a."
+
+
+def test_new_content_supersedes_the_old_only_once_its_rows_are_in(home: Path) -> None:
+    lease = begin()
+    ingested(lease, see("/a", "one")[0])
+    (second,) = see("/a", "two")
+    assert states() == [("a", "ingested", False), ("a", "pending", False)]
+    ingested(lease, second)
+    assert states() == [("a", "ingested", True), ("a", "ingested", False)]
+
+
+def test_unusable_new_content_leaves_the_old_rows_in_place(home: Path) -> None:
+    lease = begin()
+    ingested(lease, see("/a", "one")[0])
+    (second,) = see("/a", "garbage")
+    ledger.settle(lease, [replace(second, state="quarantined", reason="no")])
+    assert states()[0] == ("a", "ingested", False)
+
+
+def test_content_that_was_replaced_before_it_was_read_is_not_waited_for(home: Path) -> None:
+    see("/a", "one")
+    see("/a", "two")
+    assert [part.sha256 for part in ledger.outstanding("p")] == ["two"]
+
+
+def test_going_back_to_earlier_content_is_a_new_arrival(home: Path) -> None:
+    lease = begin()
+    for content in ("one", "two", "one"):
+        (arrival,) = see("/a", content)
+        ingested(lease, arrival)
+    assert [part.superseded for part in reversed(ledger.history("p"))] == [True, True, False]
+
+
+def test_a_duplicate_comes_back_when_the_file_it_copied_changes(home: Path) -> None:
+    lease = begin()
+    ingested(lease, see("/a", "one")[0])
+    see("/b", "one")
+    ledger.mark_duplicates(lease)
+    assert ("b", "duplicate", False) in states()
+    ingested(lease, see("/a", "two")[0])
+    assert ("b", "pending", False) in states()
+
+
+def take_in(lease: Lease) -> None:
+    """What a cycle does with what is outstanding, as far as the ledger sees it."""
+    while ledger.outstanding(lease.pipeline):
+        ledger.mark_duplicates(lease)
+        for arrival in ledger.outstanding(lease.pipeline):
+            if arrival.sha256 == "garbage":
+                ledger.settle(lease, [replace(arrival, state="quarantined")])
+            else:
+                ingested(lease, arrival)
+
+
+def land(pipeline: str, steps: list[tuple[str, str, bool]]) -> tuple[dict[str, str], list[str]]:
+    """Give what each file holds in the end, and the contents that are live in the lake."""
+    lease = begin(pipeline)
+    now: dict[str, str] = {}
+    for name, content, cycle_runs in steps:
+        see(f"/{name}", content, pipeline=pipeline)
+        now[name] = content
+        if cycle_runs:
+            take_in(lease)
+    take_in(lease)
+    return now, [part.sha256 for part in ledger.history(pipeline) if part.state == "ingested" and not part.superseded]
+
+
+def landings(*contents: str) -> st.SearchStrategy[list[tuple[str, str, bool]]]:
+    return st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(contents), st.booleans()), max_size=12)
+
+
+@budget(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=landings("one", "two", "three"))
+def test_each_content_that_the_files_have_now_is_live_exactly_once(home: Path, steps: list[tuple[str, str, bool]]) -> None:
+    now, live = land(uuid.uuid4().hex, steps)
+    assert sorted(live) == sorted(set(now.values()))
+
+
+@budget(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=landings("one", "two", "garbage"))
+def test_garbage_among_the_versions_loses_no_other_content(home: Path, steps: list[tuple[str, str, bool]]) -> None:
+    now, live = land(uuid.uuid4().hex, steps)
+    assert set(now.values()) - {"garbage"} <= set(live)
+
+
+def test_a_second_cycle_is_refused_while_the_first_runs(home: Path) -> None:
+    lease = begin()
+    with pytest.raises(CycleInProgress, match="Wait for it"):
+        begin()
+    ledger.release(lease)
+    assert begin().token == lease.token + 1
+
+
+def _claim_and_die() -> None:
+    begin()
+
+
+def test_the_lease_of_a_dead_process_is_taken_over_and_its_cycle_marked_failed(home: Path) -> None:
+    dying = multiprocessing.get_context("spawn").Process(target=_claim_and_die)
+    dying.start()
+    dying.join()
+    assert dying.exitcode == 0
+    assert begin().token == 2
+    failed = ledger.list_cycles("p")[1]
+    assert failed.state == "failed"
+    assert "took over" in (failed.error or "")
+
+
+def test_a_cycle_that_lost_its_lease_can_commit_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATCHET_LEASE", "1")
+    (arrival,) = see("/a", "one")
+    stale = begin()
+    with ledger.transaction() as connection:
+        connection.execute(sa.text("UPDATE leases SET expires_at = '2000'"))
+    begin()
+    decision = Decision("p", stale.cycle, "promote", "x")
+    with pytest.raises(LeaseLost):
+        ledger.settle(stale, [replace(arrival, state="ingested")])
+    with pytest.raises(LeaseLost):
+        ledger.decide(stale, decision, trained_rows=1, promoted=promoted(stale.cycle, 1))
+    with pytest.raises(LeaseLost):
+        ledger.renew(stale)
+    assert ledger.outstanding("p") == (arrival,)
+    assert ledger.champion("p") is None
+
+
+def test_decision_and_champion_are_one_transaction_against_the_expected_champion(home: Path) -> None:
+    lease = begin()
+    ledger.decide(lease, Decision("p", lease.cycle, "promote", "first"), trained_rows=5, promoted=promoted(lease.cycle, 1))
+    ledger.release(lease)
+    lease = begin()
+    with pytest.raises(LedgerError, match="run the cycle again"):
+        ledger.decide(lease, Decision("p", lease.cycle, "promote", "x", previous=None), trained_rows=5, promoted=promoted(lease.cycle, 2))
+    assert ledger.decision("p", lease.cycle) is None
+    ledger.decide(lease, Decision("p", lease.cycle, "promote", "x", previous=1), trained_rows=5, promoted=promoted(lease.cycle, 2))
+    assert [champion.version for champion in ledger.champions("p")] == [2, 1]
+    assert ledger.champions("p")[1].until is not None
+    assert [effect.payload["version"] for effect in ledger.unfinished("p")] == [1, 2]
+    for effect in ledger.unfinished("p"):
+        ledger.finish(effect)
+    assert ledger.unfinished("p") == ()
+
+
+def test_rows_are_counted_since_the_last_cycle_that_trained(home: Path) -> None:
+    lease = begin()
+    ingested(lease, see("/a", "one")[0])
+    assert ledger.rows_since_training("p") == 3
+    ledger.decide(lease, Decision("p", lease.cycle, "keep", "x"), trained_rows=3)
+    assert ledger.rows_since_training("p") == 0
+
+
+def test_a_ledger_of_another_version_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE meta (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL)"))
+        connection.execute(sa.text("INSERT INTO meta VALUES ('schema', '999')"))
+    monkeypatch.setenv("RATCHET_LEDGER_URL", url)
+    with pytest.raises(LedgerError, match="schema version 999"):
+        ledger.champion("p")
