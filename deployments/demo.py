@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
+from rich.table import Table
+
 from deployments import show, stack, stream
 from flows import pipelines
 from flows.training import continuous_training, source_of
+from tasks.errors import UserError
+from tasks.metrics import METRICS
+from tasks.records import Decision
 from tasks.spec import Pipeline
 from tasks.stores import files, ledger
 
-BATCHES = 12
-FETCHED = {"electricity": ("electricity", 1), "bike_sharing": ("Bike_Sharing_Demand", 2)}
+FETCHED = {"electricity": "electricity", "bike_sharing": "Bike_Sharing_Demand"}
+WIDTH = 30
 console = show.console
 
 
@@ -22,30 +28,101 @@ def play(name: str, data: Path | None, arrivals: int) -> None:
     """
     spec = pipelines.get(name)
     inbox = Path(source_of(spec))
-    landings = _made_up(inbox) if name == "visitors" else _from_file(spec, data, arrivals, inbox)
+    landings = _made_up(inbox) if name == "visitors" and data is None else _from_file(spec, data, arrivals, inbox)
     running = stack.up()
     if ledger.last_cycle(name) is not None:
-        console.print(f"[dim]{name} has run before in this home; arrivals that it knows are not taken in again. `make clean` forgets them.[/]")
-    console.print(f"[bold]{name}[/]: data lands in {inbox}", highlight=False, soft_wrap=True)
-    made = []
-    for path in landings:
-        with console.status(f"{path.name} landed: taking in, training, comparing ..."):
-            made.append(continuous_training(name, trigger="demo"))
-        console.print(f"{path.name:16} {show.line(made[-1])}", highlight=False)
+        console.print(f"[dim]{name} has run before in this home: what it has seen it does not take in twice.[/]")
+    console.print(f"Data lands in {inbox}", highlight=False, soft_wrap=True)
+    made = [_cycle(name, path) for path in landings]
     _summary(spec, made)
     show.stack(running)
 
 
+def _cycle(name: str, landed: Path) -> Decision:
+    with console.status(f"{landed.name} landed: taking in, training, comparing ..."):
+        decision = continuous_training(name, trigger="demo")
+    console.print(f"[bold]{landed.name}[/]  {show.line(decision)}", highlight=False)
+    return decision
+
+
 def _made_up(inbox: Path) -> Iterator[Path]:
     console.print(stream.STORY)
-    for number in range(BATCHES):
-        yield stream.write(number, inbox)
+    for week in range(stream.WEEKS):
+        yield stream.write(week, inbox)
 
 
 def _from_file(spec: Pipeline, data: Path | None, arrivals: int, inbox: Path) -> Iterator[Path]:
-    rows = _read(spec, data)
-    size = -(-rows.height // arrivals)
-    for number in range(arrivals):
-        part = rows.slice(number * size, size)
-        if part.height:
-            yield files.land(part.write_csv().encode(), inbox, f"{spec.name}-{number:03d}.csv")
+    """Part a file, whose rows are in order of time, into arrivals of equal length."""
+    if data is not None and not data.is_file():
+        raise UserError(f"{data} is no file. Give the stream's CSV with --data, or leave it out to fetch it from OpenML.")
+    rows = pl.read_csv(data, infer_schema=False) if data is not None else _fetched(spec.name)
+    if rows.height < arrivals:
+        raise UserError(f"The stream has {rows.height} rows, too few for {arrivals} arrivals. Ask for fewer with --arrivals.")
+    for number, rest in enumerate(range(0, rows.height, -(-rows.height // arrivals))):
+        part = rows.slice(rest, -(-rows.height // arrivals))
+        yield files.land(part.write_csv().encode(), inbox, f"{spec.name}-{number:03d}.csv")
+
+
+def _fetched(name: str) -> pl.DataFrame:
+    """Fetch a stream from OpenML.
+
+    Raises:
+        UserError: if it is not there or OpenML cannot be reached.
+    """
+    from urllib.error import URLError
+
+    from sklearn.datasets import fetch_openml
+
+    if name not in FETCHED:
+        raise UserError(f"There is no stream to fetch for {name!r}. Give a file with --data.")
+    try:
+        frame = fetch_openml(FETCHED[name], as_frame=True, parser="auto", version=1).frame
+    except (URLError, OSError, ValueError) as error:
+        raise UserError(f"The stream of {name!r} cannot be fetched from OpenML: {error}. Download it yourself and give it with --data FILE.") from error
+    return pl.from_pandas(frame).cast(pl.String)
+
+
+def _summary(spec: Pipeline, made: list[Decision]) -> None:
+    counts = {verdict: sum(decision.verdict == verdict for decision in made) for verdict in ("promote", "keep", "skip")}
+    rejected = sum(decision.rejected for decision in made)
+    console.print(
+        f"\n[bold]{len(made)} cycles[/]: {counts['promote']} promoted, {counts['keep']} kept, {counts['skip']} skipped; "
+        f"{sum(decision.accepted for decision in made):,} rows taken in, {rejected} rejected, {sum(decision.repeated for decision in made)} repeats dropped.",
+        highlight=False,
+    )
+    console.print(_chart(spec, made))
+    console.print(f"Why? [bold]ratchet why {spec.name}[/] (--cycle N); all of them: [bold]ratchet decisions {spec.name}[/].")
+
+
+def _chart(spec: Pipeline, made: list[Decision]) -> Table:
+    """Draw, cycle by cycle, how the model in service did on rows that it had not seen."""
+    metric = METRICS[spec.gate.metric]
+    served = [_in_service(decision, metric.name) for decision in made]
+    known = [value for value in served if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    arrow = "higher is better" if metric.higher_is_better else "lower is better"
+    table = Table("cycle", f"{metric.name} of the champion, before this decision", "", "challenger", "decision", *_best_header(spec), title=f"Quality over time ({arrow})")
+    for week, (decision, value) in enumerate(zip(made, served, strict=True)):
+        bar = "" if value is None else "█" * max(1, round(WIDTH * (value - low) / ((high - low) or 1)))
+        ours = decision.evaluation.challenger.metrics.get(metric.name) if decision.evaluation else None
+        verdict = f"[{show.COLOURS[decision.verdict]}]{decision.verdict}[/]"
+        table.add_row(str(decision.cycle), bar, _figure(value), _figure(ours), verdict, *_best(spec, week))
+    return table
+
+
+def _in_service(decision: Decision, metric: str) -> float | None:
+    if decision.evaluation is None or decision.evaluation.champion is None:
+        return None
+    return decision.evaluation.champion.metrics.get(metric)
+
+
+def _best_header(spec: Pipeline) -> list[str]:
+    return ["best possible"] if spec.name == "visitors" else []
+
+
+def _best(spec: Pipeline, week: int) -> list[str]:
+    return [_figure(stream.best_possible(week, spec.gate.metric))] if spec.name == "visitors" else []
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -25,7 +25,7 @@ from tasks.records import Decision
 from tasks.stores import ledger
 
 console = Console()
-_COLOURS = {"promote": "bold green", "keep": "yellow", "skip": "dim", "hold": "cyan"}
+COLOURS = {"promote": "bold green", "keep": "yellow", "skip": "dim", "hold": "cyan"}
 
 
 def as_json_text(value: Any) -> None:
@@ -59,7 +59,7 @@ def cycle(name: str, source: str | None, trigger: str) -> Decision:
 
 def line(decision: Decision) -> str:
     """Give a decision as one readable line with colours."""
-    colour = _COLOURS[decision.verdict]
+    colour = COLOURS[decision.verdict]
     return f"[{colour}]{decision.verdict.upper():8}[/] cycle {decision.cycle}  {decision.accepted:,} rows, {decision.rejected:,} rejected  {decision.sentence}"
 
 
@@ -131,7 +131,7 @@ def decisions(name: str, limit: int, *, as_json: bool) -> None:
         return
     table = Table("cycle", "at", "trigger", "decision", "champion", "why")
     for row in found:
-        coloured = f"[{_COLOURS[row['verdict']]}]{row['verdict']}[/]"
+        coloured = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]"
         table.add_row(str(row["cycle"]), (row["at"] or "")[:19], row["trigger"], coloured, str(row["champion"] or "-"), row["sentence"])
     console.print(table if found else f"No cycle of {name} has ended yet.")
 

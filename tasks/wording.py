@@ -35,12 +35,12 @@ def markdown(decision: Decision) -> str:
 def _scores(decision: Decision) -> str:
     evaluation = decision.evaluation
     assert evaluation is not None
-    shown = [("challenger " + evaluation.challenger.model, evaluation.challenger)]
-    shown += [("champion " + evaluation.champion.model, evaluation.champion)] if evaluation.champion else []
-    shown += [(f"baseline {scores.model}", scores) for scores in evaluation.baselines]
-    shown += [(f"for reference: {scores.model}", scores) for scores in evaluation.references]
-    names = list(evaluation.challenger.metrics)
-    return _table(("model", *names), [(label, *(_figure(scores.metrics.get(name)) for name in names)) for label, scores in shown])
+    shown = [(f"challenger: {evaluation.challenger.model}", evaluation.challenger)]
+    shown += [(f"champion: {evaluation.champion.model}", evaluation.champion)] if evaluation.champion else []
+    shown += [(f"{scores.model} (baseline)", scores) for scores in evaluation.baselines]
+    shown += [(f"{scores.model} (for reference)", scores) for scores in evaluation.references]
+    rows = [(name, *(_figure(scores.metrics.get(name)) for _, scores in shown)) for name in evaluation.challenger.metrics]
+    return _table(("metric", *(label for label, _ in shown)), rows)
 
 
 def _slices(decision: Decision) -> list[str]:
