@@ -44,7 +44,7 @@ def parse(raw: pl.DataFrame, contract: Any) -> tuple[pl.DataFrame, pl.DataFrame]
     failures = [_lost(raw, typed, name, f"dtype({_named(dtype)})") for name, dtype in types.items()]
     floats = [name for name, dtype in types.items() if dtype == pl.Float64]
     failures += [_entries(typed, typed[name].is_infinite(), name, "finite", typed[name].cast(pl.String)) for name in floats]
-    return typed, pl.concat(failures)
+    return typed.with_columns(pl.col(floats).fill_nan(None)), pl.concat(failures)
 
 
 def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
@@ -80,8 +80,7 @@ def _typed(column: pl.Series, dtype: pl.DataType) -> pl.Series:
         column = column.cast(pl.String)
     if column.dtype == pl.String and dtype != pl.String:
         column = _from_text(column, dtype)
-    typed = column.cast(dtype, strict=False)
-    return typed.fill_nan(None) if dtype == pl.Float64 else typed
+    return column.cast(dtype, strict=False)
 
 
 def _from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -113,8 +112,6 @@ def _moments(text: pl.Series) -> pl.Series:
 
 def _lost(raw: pl.DataFrame, typed: pl.DataFrame, name: str, rule: str) -> pl.DataFrame:
     given = raw[name]
-    if given.dtype.is_float():
-        given = given.fill_nan(None)
     if given.null_count() == typed[name].null_count():
         return pl.DataFrame(schema=FAILURE)
     return _entries(typed, given.is_not_null() & typed[name].is_null(), name, rule, given.cast(pl.String, strict=False))

@@ -7,7 +7,9 @@ of arrival and in its file, from 1).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -54,9 +56,9 @@ def commit(
     """
     place = uri(pipeline, table)
     arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    found = _open(place) or DeltaTable.create(place, schema=arrow, storage_options=_options())
+    found = _open(place) or DeltaTable.create(_place(place), schema=arrow, storage_options=_options())
     properties = CommitProperties(app_transactions=[Transaction(arrival, 1) for arrival in arrivals], max_commit_retries=_RETRIES)
-    how: dict[str, Any] = {"mode": "overwrite", "predicate": _any_of(replaced)} if replaced else {"mode": "append"}
+    how: dict[str, Any] = {"mode": "overwrite", "predicate": _any_of(replaced)} if replaced else {"mode": "append", "schema_mode": "merge"}
     stream = pa.RecordBatchReader.from_batches(arrow, _batches(frames, arrow))
     try:
         write_deltalake(found, stream, commit_properties=properties, writer_properties=_FAST, **how)
@@ -69,8 +71,23 @@ def commit(
 
 
 def scan(pipeline: str, table: Table = "rows", *, version: int | None = None) -> pl.LazyFrame:
-    """Give a version of a table, the newest by default, to be read lazily."""
-    return pl.scan_delta(uri(pipeline, table), version=version, storage_options=_options())
+    """Give a version of a table, the newest by default, to be read lazily; a column that was added later is missing in older rows.
+
+    The files of the version are scanned as they are named in Delta's log: polars' own reader of Delta tables does not find those
+    below a directory whose name has a space.
+
+    Raises:
+        Breakdown: if the table or that version of it does not exist.
+    """
+    try:
+        found = DeltaTable(_place(uri(pipeline, table)), version=version, storage_options=_options())
+    except DeltaError as error:
+        raise Breakdown(f"Version {version} of {uri(pipeline, table)} cannot be opened: {error}. Was the lake moved or cleaned up?") from error
+    schema = pl.DataFrame(pa.schema(found.schema().to_arrow()).empty_table()).schema
+    files = [unquote(file) if file.startswith("/") else file for file in found.file_uris()]
+    if not files:
+        return pl.LazyFrame(schema=schema)
+    return pl.scan_parquet(files, schema=schema, missing_columns="insert", storage_options=_options(), glob=False)
 
 
 def exists(pipeline: str, table: Table = "rows") -> bool:
@@ -84,9 +101,14 @@ def table_schema(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open(place: str) -> DeltaTable | None:
-    if not DeltaTable.is_deltatable(place, storage_options=_options()):
+    if not DeltaTable.is_deltatable(_place(place), storage_options=_options()):
         return None
-    return DeltaTable(place, storage_options=_options())
+    return DeltaTable(_place(place), storage_options=_options())
+
+
+def _place(path: str) -> str:
+    """Write a local path as an address, for Delta reads it as one."""
+    return path if path.startswith("s3://") else Path(path).absolute().as_uri()
 
 
 def _options() -> dict[str, str] | None:
