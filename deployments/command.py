@@ -158,7 +158,7 @@ def doctor(as_json: Json = False) -> None:
     """Look for what is wrong with the installation, the servers, the ledger, the lake and the settings."""
     from deployments import doctor as examination
 
-    if not examination.show(as_json=as_json):
+    if not examination.show_all(as_json=as_json):
         raise typer.Exit(1)
 
 

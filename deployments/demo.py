@@ -79,7 +79,8 @@ def _fetched(name: str) -> pl.DataFrame:
         frame = fetch_openml(FETCHED[name], as_frame=True, parser="auto", version=1).frame
     except (URLError, OSError, ValueError) as error:
         raise UserError(f"The stream of {name!r} cannot be fetched from OpenML: {error}. Download it yourself and give it with --data FILE.") from error
-    return pl.from_pandas(frame).cast(pl.String)
+    fetched: pl.DataFrame = pl.from_pandas(frame).cast(pl.String)
+    return fetched
 
 
 def _summary(spec: Pipeline, made: list[Decision]) -> None:
@@ -101,12 +102,13 @@ def _chart(spec: Pipeline, made: list[Decision]) -> Table:
     known = [value for value in served if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     arrow = "higher is better" if metric.higher_is_better else "lower is better"
-    table = Table("cycle", f"{metric.name} of the champion, before this decision", "", "challenger", "decision", *_best_header(spec), title=f"Quality over time ({arrow})")
+    title = f"{metric.name} on unseen rows, cycle by cycle ({arrow})"
+    table = Table("cycle", "champion in service", "", "challenger", "decision", *_best_header(spec), title=title)
     for week, (decision, value) in enumerate(zip(made, served, strict=True)):
         bar = "" if value is None else "█" * max(1, round(WIDTH * (value - low) / ((high - low) or 1)))
         ours = decision.evaluation.challenger.metrics.get(metric.name) if decision.evaluation else None
         verdict = f"[{show.COLOURS[decision.verdict]}]{decision.verdict}[/]"
-        table.add_row(str(decision.cycle), bar, _figure(value), _figure(ours), verdict, *_best(spec, week))
+        table.add_row(str(decision.cycle), bar, _figure(value), _figure(ours), verdict, *_best(spec, week, decision))
     return table
 
 
@@ -120,8 +122,10 @@ def _best_header(spec: Pipeline) -> list[str]:
     return ["best possible"] if spec.name == "visitors" else []
 
 
-def _best(spec: Pipeline, week: int) -> list[str]:
-    return [_figure(stream.best_possible(week, spec.gate.metric))] if spec.name == "visitors" else []
+def _best(spec: Pipeline, week: int, decision: Decision) -> list[str]:
+    if spec.name != "visitors":
+        return []
+    return [_figure(stream.best_possible(week, spec.gate.metric, newest=decision.evaluation.rows if decision.evaluation else None))]
 
 
 def _figure(value: float | None) -> str:

@@ -3,8 +3,7 @@
 import logging
 
 from prefect import serve
-from prefect.deployments.runner import RunnerDeployment
-from prefect.flows import EntrypointType
+from prefect.deployments.runner import EntrypointType, RunnerDeployment  # type: ignore[attr-defined]
 from prefect.schedules import Cron
 
 from flows import pipelines

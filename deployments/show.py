@@ -60,7 +60,8 @@ def cycle(name: str, source: str | None, trigger: str) -> Decision:
 def line(decision: Decision) -> str:
     """Give a decision as one readable line with colours."""
     colour = COLOURS[decision.verdict]
-    return f"[{colour}]{decision.verdict.upper():8}[/] cycle {decision.cycle}  {decision.accepted:,} rows, {decision.rejected:,} rejected  {decision.sentence}"
+    taken = f"{decision.accepted:,} rows, {decision.rejected:,} rejected"
+    return f"[{colour}]{decision.verdict.upper():7}[/] cycle {decision.cycle} · {taken} · {decision.sentence}"
 
 
 def decision(made: Decision, *, as_json: bool) -> None:

@@ -73,11 +73,12 @@ def _chance(frame: pl.DataFrame, week: int) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(0.9 - total)), dtype=np.float64)
 
 
-def best_possible(week: int, metric: str, *, seed: int = 0, rows: int = ROWS) -> float | None:
-    """Score the true chances on a week's visitors: no model can be expected to do better."""
+def best_possible(week: int, metric: str, *, newest: int | None = None, seed: int = 0, rows: int = ROWS) -> float | None:
+    """Score the true chances on a week's visitors, or on the `newest` of them: no model can be expected to do better."""
     frame, chance = visitors(week, seed=seed, rows=rows)
-    predictions = pl.DataFrame({"predicted": (chance >= 0.5).astype(int), "p_1": chance})
-    return score(METRICS[metric], frame["converted"].to_numpy(), predictions)
+    first = 0 if newest is None else max(0, rows - newest)
+    predictions = pl.DataFrame({"predicted": (chance[first:] >= 0.5).astype(int), "p_1": chance[first:]})
+    return score(METRICS[metric], frame["converted"].to_numpy()[first:], predictions)
 
 
 def write(week: int, directory: Path, *, seed: int = 0, rows: int = ROWS) -> Path:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import Flow
+from prefect import Flow, get_client, tags
+from prefect.context import FlowRunContext, get_run_context
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from infra import stack
@@ -24,12 +25,23 @@ class EmbeddedFlow(Flow[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         """Run the flow on the servers of the settings, or else on the embedded stack."""
         with connected():
-            return super().__call__(*args, **kwargs)  # type: ignore[no-any-return,call-overload]
+            return super().__call__(*args, **kwargs)
 
 
 def embedded(**options: Any) -> Callable[[Callable[P, R]], EmbeddedFlow[P, R]]:
     """Make a function an `EmbeddedFlow` with the options of a Prefect flow."""
     return lambda function: EmbeddedFlow(function, **options)
+
+
+@contextmanager
+def tagged(*names: str) -> Iterator[None]:
+    """Tag the running flow run, as far as it is not yet, and every task run inside the block."""
+    run = get_run_context()
+    if isinstance(run, FlowRunContext) and run.flow_run is not None and not set(names) <= set(run.flow_run.tags):
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(run.flow_run.id, tags={*run.flow_run.tags, *names})
+    with tags(*names):
+        yield
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import get_run_logger, runtime, tags
+from prefect import get_run_logger, runtime
 
 from flows import pipelines
-from flows.embedded import embedded
+from flows.embedded import embedded, tagged
 from tasks import settings
 from tasks.clean import clean
 from tasks.evaluate import evaluate
@@ -65,7 +65,7 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
         UserError: if the pipeline, the source or a setting is wrong, or another cycle of the pipeline is running.
     """
     spec = pipelines.get(pipeline)
-    with tags(pipeline, trigger):
+    with tagged(pipeline, trigger):
         observation = observe(pipeline, source or source_of(spec))
         with _cycle(spec, trigger) as cycle:
             settle_effects(pipeline)
@@ -206,8 +206,8 @@ def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[
 
 def _skipped(cycle: Cycle, draft: Decision, why: str, rules: tuple[Rule, ...] = ()) -> Decision:
     """End a cycle that trained nothing."""
-    in_service = f"champion {draft.champion} stays" if draft.champion else "there is no champion yet"
-    decision = _timed(cycle, replace(draft, sentence=f"Skipped: {why}; {in_service}.", rules=rules))
+    in_service = f"Champion {draft.champion} stays" if draft.champion else "There is no champion yet"
+    decision = _timed(cycle, replace(draft, sentence=f"{in_service}. Nothing was trained: {why}.", rules=rules))
     ledger.decide(cycle.lease, decision, trained_rows=None)
     return _told(cycle, decision, None, None)
 

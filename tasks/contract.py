@@ -3,6 +3,7 @@
 A row that breaks the contract is described by one entry for each rule it breaks: `_row` (Int64), `column`, `rule`, `value` (String).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandera.config
@@ -34,12 +35,12 @@ def _instance(dtype: Any) -> pl.DataType:
     return made
 
 
-def parse(raw: pl.DataFrame, contract: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give the contract's columns in its types and order, and an entry for every cell that has no value of that type.
+def parse(raw: pl.DataFrame, contract: Any, columns: Sequence[str] | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give the contract's columns, or those named, in its types and order, and an entry for every cell that has no value of that type.
 
-    NaN becomes missing, an infinity is an entry of rule "finite". `raw` has `_row` and all columns of the contract.
+    NaN becomes missing, an infinity is an entry of rule "finite". `raw` has `_row` and those columns.
     """
-    types = dtypes(contract)
+    types = {name: dtype for name, dtype in dtypes(contract).items() if columns is None or name in columns}
     typed = raw.select("_row", *(_typed(raw[name], dtype).alias(name) for name, dtype in types.items()))
     failures = [_lost(raw, typed, name, f"dtype({_named(dtype)})") for name, dtype in types.items()]
     floats = [name for name, dtype in types.items() if dtype == pl.Float64]

@@ -76,9 +76,12 @@ def _against_champion(gate: Gate, metric: Metric, evaluation: Evaluation, champi
     if found.low is None or found.high is None or found.improvement is None:
         return Rule(name, False, None, gate.margin, f"the difference in {metric.name} to champion {champion.version} cannot be computed")
     passed = found.low > gate.margin
+    ours, theirs = evaluation.challenger.metrics[metric.name], evaluation.champion.metrics[metric.name]
+    interval = f"{found.confidence:.0%} interval [{found.low:+.4g}, {found.high:+.4g}]"
     sentence = (
-        f"{metric.name} is {shown(abs(found.improvement))} {'better' if found.improvement >= 0 else 'worse'} than champion {champion.version}'s, "
-        f"{found.confidence:.0%} interval [{found.low:+.4g}, {found.high:+.4g}], which {'lies' if passed else 'does not lie'} above {gate.margin:g}"
+        f"{metric.name} {shown(ours)} against champion {champion.version}'s {shown(theirs)}: "
+        f"{shown(abs(found.improvement))} {'better' if found.improvement >= 0 else 'worse'}, {interval} "
+        f"{'lies' if passed else 'does not lie'} above {gate.margin:g}{'' if passed else ', so it is not proven better'}"
     )
     return Rule(name, passed, found.low, gate.margin, sentence)
 
@@ -115,13 +118,10 @@ def verdict_of(rules: Sequence[Rule]) -> Verdict:
 def sentence_of(verdict: Verdict, rules: Sequence[Rule], challenger: str | None, champion: Champion | None) -> str:
     """Tell the decision in a sentence a person understands."""
     failed = [rule.sentence for rule in rules if not rule.passed]
-    in_service = f"champion {champion.version} stays" if champion else "there is no champion yet"
+    in_service = f"Champion {champion.version} stays" if champion else "There is no champion yet"
     if verdict == "promote":
-        last = next((rule.sentence for rule in rules if rule.name == "beats_champion"), "it is the first model and meets every rule")
-        return f"Promoted {challenger}: {last}."
-    if verdict == "skip":
-        return f"Nothing was trained and {in_service}: {'; '.join(failed)}."
-    return f"Kept: {in_service}, because for {challenger} {'; '.join(failed)}."
+        return f"Promoted {challenger}: {next((rule.sentence for rule in rules if rule.name == 'beats_champion'), 'the first model, it meets every rule')}."
+    return f"{in_service}. Not promoted is {challenger}: {'; '.join(failed)}."
 
 
 def publish(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepared, served: Fitted, definition: Path) -> Decision:

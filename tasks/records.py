@@ -4,6 +4,7 @@
 `stores/ledger.py`, and add a test that reads a stored old record. Adding a field with a default needs no new version.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -250,7 +251,8 @@ class Decision:
 
     def as_dict(self) -> dict[str, Any]:
         """Give the documented JSON form: these fields by name, with `record_version`."""
-        return {"record_version": RECORD_VERSION, **asdict(self)}
+        plain: dict[str, Any] = json.loads(json.dumps({"record_version": RECORD_VERSION, **asdict(self)}))
+        return plain
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Decision":

@@ -13,6 +13,7 @@
 | PREFECT_API_URL       | use this Prefect server and start none                         | (embedded)                |
 | MLFLOW_TRACKING_URI   | use this MLflow server and start none                          | (embedded)                |
 | AWS_ENDPOINT_URL      | S3 endpoint that is not Amazon's                               | (Amazon)                  |
+| DO_NOT_TRACK          | "true" keeps Prefect and MLflow from sending telemetry         | true, set by Ratchet      |
 """
 
 import os
@@ -38,6 +39,7 @@ class Settings:
     prefect_api_url: str | None
     mlflow_tracking_uri: str | None
     s3_endpoint: str | None
+    do_not_track: bool
 
     @property
     def work(self) -> Path:
@@ -80,6 +82,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         prefect_api_url=env.get("PREFECT_API_URL") or None,
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or None,
         s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
+        do_not_track=env.get("DO_NOT_TRACK", "").lower() == "true",
     )
 
 

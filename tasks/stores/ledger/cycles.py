@@ -30,7 +30,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Cycle:
-    """One cycle as the ledger knows it; `state` is running, done or failed."""
+    """One cycle as the ledger knows it; `id` counts the pipeline's cycles from 1, `state` is running, done or failed."""
 
     id: int
     pipeline: str
@@ -66,12 +66,11 @@ def begin(pipeline: str, *, trigger: str, definition: str, flow_run: str | None)
             .where(cycles.c.pipeline == pipeline, cycles.c.state == "running")
             .values(state="failed", ended_at=now(), error="The process ended without a decision; the next cycle took over.")
         )
-        row = connection.execute(
-            cycles.insert().values(
-                pipeline=pipeline, trigger=trigger, token=token, definition=definition, started_at=now(), state="running", flow_run=flow_run
-            )
-        )
-        return Lease(pipeline=pipeline, cycle=int((row.inserted_primary_key or [0])[0]), token=token)
+        newest = connection.execute(sa.select(sa.func.max(cycles.c.id)).where(cycles.c.pipeline == pipeline)).scalar()
+        lease = Lease(pipeline=pipeline, cycle=(newest or 0) + 1, token=token)
+        row = {"id": lease.cycle, "token": token, "definition": definition, "started_at": now(), "state": "running", "flow_run": flow_run}
+        connection.execute(cycles.insert().values(pipeline=pipeline, trigger=trigger, **row))
+        return lease
 
 
 def _upsert_lease(connection: Connection, pipeline: str, *, exists: bool, values: dict[str, Any]) -> None:
@@ -116,7 +115,7 @@ def release(lease: Lease) -> None:
 def end(lease: Lease, *, error: str | None = None) -> None:
     """Close the cycle: done, or failed with the error's text. One whose lease was taken over has been closed already."""
     with transaction() as connection:
-        mine = (cycles.c.id == lease.cycle) & (cycles.c.state == "running")
+        mine = (cycles.c.pipeline == lease.pipeline) & (cycles.c.id == lease.cycle) & (cycles.c.state == "running")
         connection.execute(cycles.update().where(mine).values(state="failed" if error else "done", ended_at=now(), error=error))
 
 

@@ -44,7 +44,8 @@ def decide(lease: Lease, decision: Decision, *, trained_rows: int | None, promot
         connection.execute(schema.decisions.insert().values(cycle=lease.cycle, **row, record=json.dumps(decision.as_dict())))
         if promoted is not None:
             _crown(connection, decision, promoted)
-        connection.execute(cycles.update().where(cycles.c.id == lease.cycle).values(state="done", ended_at=now()))
+        mine = (cycles.c.pipeline == lease.pipeline) & (cycles.c.id == lease.cycle)
+        connection.execute(cycles.update().where(mine).values(state="done", ended_at=now()))
 
 
 def _crown(connection: Connection, decision: Decision, promoted: Champion) -> None:

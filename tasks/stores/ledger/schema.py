@@ -57,8 +57,8 @@ arrivals = sa.Table(
 cycles = sa.Table(
     "cycles",
     metadata,
-    _column("id", sa.Integer, primary_key=True, autoincrement=True),
-    _column("pipeline", index=True),
+    _column("pipeline", primary_key=True),
+    _column("id", sa.Integer, primary_key=True, autoincrement=False),
     _column("trigger"),
     _column("token", sa.Integer),
     _column("definition"),
@@ -71,8 +71,8 @@ cycles = sa.Table(
 decisions = sa.Table(
     "decisions",
     metadata,
+    _column("pipeline", primary_key=True),
     _column("cycle", sa.Integer, primary_key=True, autoincrement=False),
-    _column("pipeline", index=True),
     _column("verdict"),
     _column("trained_rows", sa.BigInteger, nullable=True),
     _column("at"),

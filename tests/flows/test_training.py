@@ -1,0 +1,262 @@
+"""Whole cycles on real servers: the first model crowns, a better one replaces, a worse one is kept out, and all of it is on record."""
+
+import json
+import shutil
+from pathlib import Path
+
+import httpx
+import mlflow
+import polars as pl
+import pytest
+
+from flows import pipelines
+from flows.training import continuous_training
+from infra.stack import Stack
+from tasks import score
+from tasks.errors import CycleInProgress, ModelRejected, SourceUnavailable, UnknownPipeline
+from tasks.records import Decision
+from tasks.stores import lake, ledger, models
+from tests.landing import toy_rows
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def inbox(cycle_home: Path) -> Path:
+    (cycle_home / "inbox" / "toy").mkdir(parents=True)
+    return cycle_home / "inbox" / "toy"
+
+
+def land(inbox: Path, name: str, frame: pl.DataFrame) -> None:
+    frame.write_csv(inbox / name, datetime_format="%Y-%m-%dT%H:%M:%S")
+
+
+def test_the_first_model_is_promoted_by_absolute_rules_and_loads_by_its_address(inbox: Path, servers: Stack) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    decision = continuous_training("toy")
+    assert isinstance(decision, Decision)
+    assert (decision.verdict, decision.previous) == ("promote", None)
+    assert decision.as_dict() == ledger.decision("toy", 1)
+    assert Decision.from_dict(json.loads(json.dumps(decision.as_dict()))) == decision
+    scorer = score.load("models:/toy@champion", pipelines.get("toy"))
+    predicted = scorer.predict(toy_rows(50, first=400).drop("label", "after"))
+    truth = (toy_rows(50, first=400)["label"] == "yes").cast(pl.Int64)
+    assert (predicted["predicted"] == truth).mean() > 0.7
+    assert models.pointed("toy") == decision.champion
+
+
+def test_a_changed_market_brings_a_new_champion_and_equal_data_does_not(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    first = continuous_training("toy")
+    land(inbox, "b.csv", toy_rows(400, first=400))
+    second = continuous_training("toy")
+    assert second.verdict == "keep"
+    assert second.champion == first.champion
+    land(inbox, "c.csv", toy_rows(2400, first=800, flip=True))
+    third = continuous_training("toy")
+    assert third.verdict == "promote"
+    assert [champion.version for champion in ledger.champions("toy")] == [third.champion, first.champion]
+    assert models.pointed("toy") == third.champion
+
+
+def test_the_comparison_rests_on_rows_newer_than_every_training(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    first = continuous_training("toy")
+    land(inbox, "b.csv", toy_rows(400, first=400))
+    second = continuous_training("toy")
+    champion = ledger.champion("toy")
+    assert champion is not None
+    assert first.snapshot is not None
+    assert champion.trained_until == first.snapshot.last  # it was refitted on all rows of its snapshot
+    assert second.evaluation is not None
+    assert (second.evaluation.first or "") > (champion.trained_until or "")
+
+
+def test_nothing_new_is_a_skip_without_training_and_a_rewritten_file_is_noticed(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    continuous_training("toy")
+    again = continuous_training("toy")
+    assert again.verdict == "skip"
+    assert "nothing is new" in again.sentence
+    assert again.mlflow_run is None
+    land(inbox, "a.csv", toy_rows(500, seed=1))
+    assert continuous_training("toy").arrivals == ("a.csv",)
+
+
+def test_a_changed_definition_is_tried_again_but_not_on_rows_that_the_champion_has_seen(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(pipelines.path("toy"), own / "toy.py")
+    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
+    continuous_training("toy")
+    assert "nothing is new" in continuous_training("toy").sentence
+    with (own / "toy.py").open("a") as file:
+        file.write("# another comment\n")
+    assert "0 rows newer than every training, too few" in continuous_training("toy").sentence
+
+
+def test_too_few_rows_train_nothing_and_wait_for_more(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(60))
+    decision = continuous_training("toy")
+    assert decision.verdict == "skip"
+    assert "42 rows to train on, too few: at least 50 needed" in decision.sentence
+    land(inbox, "b.csv", toy_rows(400, first=60))
+    assert continuous_training("toy").verdict == "promote"
+
+
+def test_one_class_only_trains_nothing(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(400).with_columns(label=pl.lit("yes")))
+    decision = continuous_training("toy")
+    assert decision.verdict == "skip"
+    assert "1 classes in the training rows" in decision.sentence
+
+
+def test_a_bad_file_is_named_in_the_decision_and_the_good_ones_train(inbox: Path) -> None:
+    (inbox / "broken.csv").write_bytes(b"\xff\xfe\x00nonsense")
+    land(inbox, "good.csv", toy_rows(400))
+    decision = continuous_training("toy")
+    assert decision.verdict == "promote"
+    assert any(note.startswith("broken.csv was quarantined") for note in decision.notes)
+
+
+def test_a_source_can_be_named_for_one_call(cycle_home: Path, tmp_path: Path) -> None:
+    toy_rows(400).write_parquet(tmp_path / "mine.parquet")
+    decision = continuous_training("toy", source=str(tmp_path / "mine.parquet"), trigger="notebook")
+    assert (decision.verdict, decision.trigger, decision.arrivals) == ("promote", "notebook", ("mine.parquet",))
+
+
+def test_the_callers_mistakes_are_named_and_leave_no_cycle(cycle_home: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownPipeline, match="Did you mean 'toy'"):
+        continuous_training("toys")
+    with pytest.raises(SourceUnavailable, match="nearest directory that does"):
+        continuous_training("toy", source=str(tmp_path / "absent"))
+    assert ledger.last_cycle("toy") is None
+
+
+def test_a_running_cycle_is_not_disturbed(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    lease = ledger.begin("toy", trigger="test", definition="", flow_run=None)
+    with pytest.raises(CycleInProgress):
+        continuous_training("toy")
+    ledger.release(lease)
+    assert continuous_training("toy").verdict == "promote"
+
+
+def test_a_cycle_that_fails_says_why_and_the_next_one_does_its_work(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    with monkeypatch.context() as broken:
+        broken.setattr("tasks.stores.models.digest", lambda _: "another")
+        broken.setattr("tasks.stores.models._fetch", _refuse)
+        with pytest.raises(ModelRejected):
+            continuous_training("toy")
+    failed = ledger.last_cycle("toy")
+    assert failed is not None
+    assert (failed.state, ledger.champion("toy")) == ("failed", None)
+    assert "ModelRejected" in (failed.error or "")
+    assert continuous_training("toy").verdict == "promote"
+
+
+def _refuse(uri: str, wanted: str) -> Path:
+    raise ModelRejected("not these bytes")
+
+
+def test_an_alias_that_a_crash_left_behind_is_moved_by_the_next_cycle(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    with monkeypatch.context() as crash:
+        crash.setattr("tasks.stores.models.point", _die)
+        with pytest.raises(KeyboardInterrupt):
+            continuous_training("toy")
+    champion = ledger.champion("toy")
+    assert champion is not None
+    assert models.pointed("toy") != champion.version
+    assert continuous_training("toy").verdict == "skip"
+    assert models.pointed("toy") == champion.version
+
+
+def _die(pipeline: str, version: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_champion_whose_bytes_were_changed_is_never_loaded_and_opens_no_gate(inbox: Path, cycle_home: Path) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    continuous_training("toy")
+    champion = ledger.champion("toy")
+    assert champion is not None
+    stored = Path(mlflow.artifacts.download_artifacts(champion.model_uri, dst_path=str(cycle_home / "look")))
+    assert models.digest(stored) == champion.sha256
+    shutil.rmtree(cycle_home / "models")
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql(f"UPDATE champions SET record = replace(record, '{champion.sha256}', '{'0' * 64}')")
+    with pytest.raises(ModelRejected, match="changed after the decision"):
+        score.load("models:/toy@champion", pipelines.get("toy"))
+    land(inbox, "b.csv", toy_rows(900, first=400, flip=True))
+    decision = continuous_training("toy")
+    assert decision.verdict == "keep"
+    assert "could not be scored" in decision.sentence
+
+
+def test_the_champion_keeps_the_features_it_was_trained_with(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(pipelines.path("toy"), own / "toy.py")
+    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
+    continuous_training("toy")
+    rows = toy_rows(30, first=900)
+    before = score.load("models:/toy@champion", pipelines.get("toy")).predict(rows)
+    (own / "toy.py").write_text((own / "toy.py").read_text().replace('rows["x"] ** 2', 'rows["x"] * 0'))
+    after = score.load("models:/toy@champion", pipelines.get("toy")).predict(rows)
+    assert after.equals(before)
+
+
+def test_mlflow_has_the_cycle_its_trials_its_plots_and_the_registered_version(inbox: Path, servers: Stack) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    decision = continuous_training("toy")
+    client = mlflow.MlflowClient(servers.mlflow_url)
+    run = client.get_run(decision.mlflow_run or "")
+    assert run.info.status == "FINISHED"
+    assert {"git_commit", "lock_sha256", "trigger", "prefect_flow_run", "prefect_url"} <= run.data.tags.keys()
+    assert {"challenger", "lake_version", "snapshot_sha256", "seed", "threads"} <= run.data.params.keys()
+    assert {"training_log_loss", "unseen_roc_auc", "baseline_majority_log_loss", "slice_positive_x_log_loss"} <= run.data.metrics.keys()
+    below = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+    assert sorted(child.info.run_name for child in below) == ["linear #1", "tree #1", "tree #2"]
+    files = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"scores.png", "roc.png", "calibration.png", "decision.md", "decision.json"} <= files
+    (dataset,) = [given.dataset for given in run.inputs.dataset_inputs]
+    assert decision.snapshot is not None
+    assert decision.snapshot.digest.startswith(dataset.digest)
+    version = client.get_model_version("toy", str(decision.champion))
+    champion = ledger.champion("toy")
+    assert champion is not None
+    assert version.tags["sha256"] == champion.sha256
+    native = mlflow.pyfunc.load_model(champion.model_uri)
+    assert native.metadata.signature is not None
+
+
+def test_prefect_has_a_readable_run_its_steps_and_the_decision(inbox: Path, servers: Stack) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    decision = continuous_training("toy", trigger="manual")
+    with httpx.Client(base_url=servers.prefect_api_url + "/") as api:
+        run = api.get(f"flow_runs/{decision.prefect_run}").json()
+        found = api.post("task_runs/filter", json={"flow_runs": {"id": {"any_": [decision.prefect_run]}}}).json()
+        artifacts = api.post("artifacts/filter", json={"artifacts": {"flow_run_id": {"any_": [decision.prefect_run]}}}).json()
+    assert run["name"].startswith("toy · manual · ")
+    assert set(run["tags"]) == {"toy", "manual"}
+    names = {task["name"].partition(" ")[0] for task in found}
+    assert {"observe", "ingest", "clean", "feature", "train", "fit", "evaluate", "promote", "report"} <= names
+    told = next(artifact for artifact in artifacts if artifact["key"] == "toy-decision")
+    assert decision.sentence in told["data"]
+    assert (decision.mlflow_url or "?") in told["data"]
+
+
+def test_the_same_snapshot_and_seed_give_the_same_decision(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    first = continuous_training("toy")
+    monkeypatch.setenv("RATCHET_HOME", str(tmp_path / "again"))
+    second = continuous_training("toy", source=str(inbox))
+    assert first.snapshot is not None
+    assert second.snapshot is not None
+    assert first.snapshot.digest == second.snapshot.digest
+    assert first.rules == second.rules
+    assert lake.scan("toy").collect().height == 400
