@@ -18,7 +18,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ratchet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; call make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement .ci/uv.lock
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode --requirement requirements.lock
+	$(UV) pip install --quiet --system-certs --python $(BIN)/python --require-hashes --compile-bytecode --requirement requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -37,7 +38,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 
 lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (hashes, no index address)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	$(UV) pip compile --quiet --system-certs --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--group dev pyproject.toml --output-file requirements.lock
 
 bench: $(READY) ## measure against the floor, in one run, and print the ratios

@@ -185,7 +185,7 @@ def _explained(settings: Settings, part: Part, server: Server) -> str:
         f"The {part.name} server {what}. What this call started was stopped again; nothing else was changed.\n"
         f"The last lines of {log}:\n{process.tail(log)}\n"
         f"If its database {server.database} is damaged or half migrated, move it away and start again:\n"
-        f"    mv {server.database} {server.database}.broken && ratchet up\n"
+        f"    mv '{server.database}' '{server.database}.broken' && ratchet up\n"
         f"It holds {server.holds}."
     )
 
