@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import contract
 from tasks.records import Arrival, Cleaned, Staged
 from tasks.spec import Pipeline
-from tasks.stores import lake, ledger
+from tasks.stores import files, lake, ledger
 from tasks.stores.ledger import Lease
 
 logger = logging.getLogger(__name__)
@@ -65,27 +65,27 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     ids = [part.arrival.id for part in staged]
     earlier = lake.committed(pipeline.name, "rows", ids)
     fresh = [part for part in staged if part.arrival.id not in earlier]
-    files = [part.good for part in fresh if part.good is not None and part.accepted]
-    rows = _imputed(pipeline, files) if files else None
+    paths = [part.good for part in fresh if part.good is not None and part.accepted]
+    rows = _imputed(pipeline, paths) if paths else None
     marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
     ledger.renew(lease)
     _commit_bad(pipeline, fresh, rows, marked)
     _commit_good(pipeline, fresh, rows, marked)
     arrivals = tuple(_outcome(part, marked) for part in fresh) + _recovered(pipeline, [part for part in staged if part.arrival.id in earlier])
     ledger.settle(lease, arrivals)
-    return Cleaned(version=lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, files))
+    return Cleaned(version=lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
 
-def _imputed(pipeline: Pipeline, files: Sequence[str]) -> pl.LazyFrame:
+def _imputed(pipeline: Pipeline, paths: Sequence[str]) -> pl.LazyFrame:
     fill = [pl.col(name).fill_null(value) for name, value in pipeline.impute.items()]
-    return pl.scan_ipc(list(files)).with_columns(*fill)
+    return pl.scan_ipc(list(paths)).with_columns(*fill)
 
 
-def _filled(pipeline: Pipeline, files: Sequence[str]) -> dict[str, int]:
+def _filled(pipeline: Pipeline, paths: Sequence[str]) -> dict[str, int]:
     """Count the missing values that were filled in, by column."""
-    if not files or not pipeline.impute:
+    if not paths or not pipeline.impute:
         return {}
-    return pl.scan_ipc(list(files)).select(pl.col(list(pipeline.impute)).null_count()).collect().row(0, named=True)
+    return pl.scan_ipc(list(paths)).select(pl.col(list(pipeline.impute)).null_count()).collect().row(0, named=True)
 
 
 def _known(pipeline: Pipeline, fresh: Sequence[Staged]) -> pl.LazyFrame | None:
@@ -164,8 +164,8 @@ def clean(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged], what: str)
     """Commit a batch of staged arrivals, shown as `what`, and remove what was staged."""
     done = commit(pipeline, lease, staged)
     for part in staged:
-        for path in (part.good, part.bad):
-            if path is not None:
-                Path(path).unlink(missing_ok=True)
+        copies = files.spool(pipeline.name).glob(f"{part.arrival.sha256}*")
+        for path in (*copies, *(Path(path) for path in (part.good, part.bad) if path is not None)):
+            path.unlink(missing_ok=True)
     logger.info("Cleaned %s: %d rows kept, %d rejected, %d repeats, filled in %s", what, done.accepted, done.rejected, done.repeated, done.imputed)
     return done

@@ -16,7 +16,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks import contract, formats, settings
+from tasks import contract, formats
 from tasks.errors import Changed, Unreadable
 from tasks.records import Arrival, Look, Staged
 from tasks.spec import Pipeline
@@ -50,7 +50,7 @@ def stage(pipeline: Pipeline, arrival: Arrival, into: Path) -> Staged:
 
 
 def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:
-    spool = settings.read().work / pipeline / "spool"
+    spool = files.spool(pipeline)
     spooled = next(spool.glob(f"{arrival.sha256}*"), None)
     if spooled is not None:
         return spooled

@@ -6,7 +6,6 @@ that an equal stamp proves nothing. A file that is still being written is left f
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -49,17 +48,12 @@ def _read(pipeline: str, looks: Sequence[Look]) -> tuple[list[tuple[Look, str, b
     for look in looks:
         looked_at = time.time()
         try:
-            fetched = files.fetch(look, spool(pipeline))
+            fetched = files.fetch(look, files.spool(pipeline))
         except Changed:
             changed.append(look.name)
         else:
             seen.append((look, fetched.sha256, files.trusted(look, looked_at)))
     return seen, changed
-
-
-def spool(pipeline: str) -> Path:
-    """Name the directory that keeps remote arrivals between their observation and their commit."""
-    return settings.read().work / pipeline / "spool"
 
 
 @task(name="observe", task_run_name="observe {source}", cache_policy=NO_CACHE, persist_result=False)

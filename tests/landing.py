@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from flows import pipelines
+from tasks import settings
 from tasks.clean import commit
 from tasks.ingest import stage
 from tasks.observe import survey
@@ -22,15 +23,24 @@ def take_in(source: Path, name: str = "toy") -> Cleaned:
 
 def take_in_as(pipeline: Pipeline, source: Path) -> Cleaned:
     """The same for a pipeline that is no file."""
-    survey(pipeline.name, str(source))
+    return _take_in(pipeline, str(source), source.parent / "staged")
+
+
+def _take_in(pipeline: Pipeline, source: str, staging: Path) -> Cleaned:
+    survey(pipeline.name, source)
     lease = ledger.begin(pipeline.name, trigger="test", definition="", flow_run=None)
     try:
         ledger.mark_duplicates(lease)
-        staged = [stage(pipeline, arrival, source.parent / "staged") for arrival in ledger.outstanding(pipeline.name)]
+        staged = [stage(pipeline, arrival, staging) for arrival in ledger.outstanding(pipeline.name)]
         return commit(pipeline, lease, staged)
     finally:
         ledger.end(lease)
         ledger.release(lease)
+
+
+def take_in_from(uri: str, name: str = "toy") -> Cleaned:
+    """The same from an address."""
+    return _take_in(pipelines.get(name), uri, settings.read().work / "staged")
 
 
 def arrival(name: str, pipeline: str = "toy") -> Arrival:

@@ -1,8 +1,8 @@
 """How many bikes are rented in an hour, in Washington D.C.?
 
-The rows are Capital Bikeshare's of 2011 and 2012 with the weather (H. Fanaee-T and J. Gama, "Event labeling combining ensemble detectors and
-background knowledge", Progress in Artificial Intelligence, 2013; CC BY 4.0). Demand grows by two thirds from one year to the next, so that
-a model which is never trained again predicts ever more too little.
+The rows are Capital Bikeshare's of 2011 and 2012 with the weather (H. Fanaee-T and J. Gama, "Event labeling combining ensemble detectors
+and background knowledge", Progress in Artificial Intelligence, 2013; CC BY 4.0). Demand grows by two thirds from one year to the next, so
+that a model which is never trained again predicts ever more too little.
 """
 
 from datetime import date
@@ -47,7 +47,8 @@ class Hours(pa.DataFrameModel):
 def features(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the hour's place in the day, the week and the year, and its weather.
 
-    `instant` and `dteday` stay out: a tree cannot say anything of a number larger than all it has seen. The year alone tells the level apart.
+    `instant` and `dteday` stay out: a tree cannot say anything of a number larger than all it has seen. The year alone tells the level
+    apart.
     `hour_of_kind` is the hour on a day off and the hour + 24 on a working day: the two have other peaks.
     """
     return rows[CALENDAR + WEATHER].assign(hour_of_kind=rows["hr"] + 24 * rows["workingday"])
@@ -62,7 +63,11 @@ boosting = Candidate(
 )
 boosting_log = Candidate(
     "boosting_log",
-    TransformedTargetRegressor(HistGradientBoostingRegressor(max_leaf_nodes=15, max_iter=200, random_state=0), func=np.log1p, inverse_func=np.expm1),
+    TransformedTargetRegressor(
+        HistGradientBoostingRegressor(max_leaf_nodes=15, max_iter=200, random_state=0),
+        func=np.log1p,
+        inverse_func=np.expm1,
+    ),
 )
 linear_log = Candidate(
     "linear_log",

@@ -1,7 +1,7 @@
 """Will the price of electricity in New South Wales rise above its mean of the last 24 hours?
 
-The rows are "Elec2" (M. Harries, "Splice-2 comparative evaluation: Electricity pricing", Univ. of New South Wales, 1999): one each half-hour
-from May 1996 to December 1998. The market changes for good in May 1997, when Victoria joins it, and a little with every season.
+The rows are "Elec2" (M. Harries, "Splice-2 comparative evaluation: Electricity pricing", Univ. of New South Wales, 1999): one each
+half-hour from May 1996 to December 1998. The market changes for good in May 1997, when Victoria joins it, and a little with every season.
 """
 
 from datetime import datetime

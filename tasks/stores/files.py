@@ -7,6 +7,7 @@ the ETag, version and time of an object. Nothing here follows a link out of the 
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 import unicodedata
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tasks import settings
 from tasks.errors import Changed, DiskFull, SourceUnavailable
 from tasks.records import Look
 
@@ -136,20 +138,26 @@ def fetch(look: Look, spool: Path) -> Fetched:
     from tasks.stores import s3
 
     spool.mkdir(parents=True, exist_ok=True)
-    digest, handle = hashlib.sha256(), tempfile.NamedTemporaryFile(dir=spool, delete=False)
+    landing = Path(tempfile.mkdtemp(dir=spool)) / "part"
     try:
-        with handle:
+        digest = hashlib.sha256()
+        with landing.open("wb") as file:
             for block in s3.read(look, _BLOCK):
                 digest.update(block)
-                handle.write(block)
+                file.write(block)
         kept = spool / f"{digest.hexdigest()}{''.join(PurePosixPath(look.name).suffixes[-2:])}"
-        Path(handle.name).rename(kept)
+        return Fetched(path=landing.rename(kept), sha256=digest.hexdigest())
     except OSError as error:
-        Path(handle.name).unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"{spool} has no space for {look.uri}; nothing of it was kept. Free space and run again.") from error
         raise
-    return Fetched(path=kept, sha256=digest.hexdigest())
+    finally:
+        shutil.rmtree(landing.parent)
+
+
+def spool(pipeline: str) -> Path:
+    """Name the directory that keeps copies of objects between their observation and their commit."""
+    return settings.read().work / pipeline / "spool"
 
 
 def _digest(look: Look) -> str:

@@ -24,7 +24,7 @@ def _client(endpoint: str | None) -> "S3Client":
         request_checksum_calculation="when_required",  # some S3 servers do not know the newer default checksums
         response_checksum_validation="when_required",
     )
-    return boto3.client("s3", endpoint_url=endpoint, config=config)
+    return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
 
 
 def split(uri: str) -> tuple[str, str]:

@@ -1,0 +1,103 @@
+"""A source on S3, against a real S3 server: listed, read as listed, and clear about what keeps it from being read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tasks.errors import Changed, SourceUnavailable
+from tasks.stores import files, lake, ledger, s3
+from tests.landing import arrival, take_in_from, toy_rows
+from tests.servers import radosgw
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(radosgw.absent()), reason=f"not installed: {', '.join(radosgw.absent())}; see .ci/packages")]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with radosgw.running(tmp_path_factory.mktemp("rgw")) as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", radosgw.ACCESS)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", radosgw.SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3._client.cache_clear()
+    made = boto3.resource("s3", endpoint_url=endpoint).Bucket(f"b{abs(hash(str(home)))}")
+    made.create()
+    yield made
+    s3._client.cache_clear()
+
+
+def csv(count: int, first: int = 0) -> bytes:
+    return toy_rows(count, first=first).write_csv(datetime_format="%Y-%m-%dT%H:%M:%S").encode()
+
+
+def test_objects_below_a_prefix_are_taken_in_with_odd_names_and_an_overwrite_replaces(bucket: Any) -> None:
+    bucket.put_object(Key="in/2024/a b+ü.csv", Body=csv(20))
+    bucket.put_object(Key="in/.hidden.csv", Body=b"x")
+    bucket.put_object(Key="other/c.csv", Body=csv(5, 100))
+    source = f"s3://{bucket.name}/in"
+    assert take_in_from(source).accepted == 20
+    assert arrival("2024/a b+ü.csv").uri == f"s3://{bucket.name}/in/2024/a b+ü.csv"
+    bucket.put_object(Key="in/2024/a b+ü.csv", Body=csv(25))
+    assert take_in_from(source).accepted == 25
+    assert lake.scan("toy").collect().height == 25
+
+
+def test_the_lake_itself_may_be_on_s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATCHET_LAKE", f"s3://{bucket.name}/lake")
+    bucket.put_object(Key="in/a.csv", Body=csv(20))
+    assert take_in_from(f"s3://{bucket.name}/in").accepted == 20
+    assert lake.scan("toy").collect().height == 20
+    assert any(entry.key.startswith("lake/toy/rows/_delta_log/") for entry in bucket.objects.all())
+
+
+def test_more_objects_than_a_page_are_all_listed(bucket: Any) -> None:
+    for number in range(1005):
+        bucket.put_object(Key=f"in/{number:04d}.csv", Body=b"")
+    assert len(files.look(f"s3://{bucket.name}/in").looks) == 1005
+
+
+def test_an_object_that_was_replaced_or_removed_after_the_listing_is_not_read(bucket: Any, tmp_path: Path) -> None:
+    bucket.put_object(Key="in/a.csv", Body=csv(5))
+    (listed,) = files.look(f"s3://{bucket.name}/in").looks
+    bucket.put_object(Key="in/a.csv", Body=csv(6))
+    with pytest.raises(Changed):
+        files.fetch(listed, tmp_path)
+    bucket.Object("in/a.csv").delete()
+    with pytest.raises(Changed):
+        files.fetch(listed, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_the_access_is_said(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
+        files.look("s3://no-such-bucket/in")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    s3._client.cache_clear()
+    with pytest.raises(SourceUnavailable, match="s3:ListBucket"):
+        files.look(f"s3://{bucket.name}/in")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    s3._client.cache_clear()
+    boto3.DEFAULT_SESSION = None
+    with pytest.raises(SourceUnavailable, match="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        files.look(f"s3://{bucket.name}/in")
+    assert ledger.history("toy") == ()
+
+
+def test_a_server_that_does_not_answer_is_named(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(SourceUnavailable, match="AWS_ENDPOINT_URL"):
+        files.look(f"s3://{bucket.name}/in")
