@@ -50,7 +50,9 @@ def _fail(error: RatchetError, code: int) -> None:
 
 def _own_prefect_home() -> None:
     """Keep Prefect away from the user's own profile: this process is Ratchet's alone. Prefect reads it when it is imported."""
-    os.environ.setdefault("PREFECT_HOME", str(settings.read().home / "prefect"))
+    own = Path(os.environ.setdefault("PREFECT_HOME", str(settings.read().home / "prefect")))
+    if sys.argv[1:] and "--help" not in sys.argv:
+        own.mkdir(parents=True, exist_ok=True)
 
 
 def quiet(function: Callable[P, None]) -> Callable[P, None]:
@@ -58,7 +60,7 @@ def quiet(function: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
         function(*args, **kwargs)
 
     return run

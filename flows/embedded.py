@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import Flow, get_client, tags
+from prefect import Flow, get_client
 from prefect.context import FlowRunContext, get_run_context
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -33,15 +33,15 @@ def embedded(**options: Any) -> Callable[[Callable[P, R]], EmbeddedFlow[P, R]]:
     return lambda function: EmbeddedFlow(function, **options)
 
 
-@contextmanager
-def tagged(*names: str) -> Iterator[None]:
-    """Tag the running flow run, as far as it is not yet, and every task run inside the block."""
+def tag_run(*names: str) -> None:
+    """Tag the running flow run, so that runs can be filtered in the UI.
+
+    Task runs are not tagged: for every tagged one Prefect asks its server for a concurrency slot before it starts.
+    """
     run = get_run_context()
     if isinstance(run, FlowRunContext) and run.flow_run is not None and not set(names) <= set(run.flow_run.tags):
         with get_client(sync_client=True) as client:
             client.update_flow_run(run.flow_run.id, tags={*run.flow_run.tags, *names})
-    with tags(*names):
-        yield
 
 
 @contextmanager

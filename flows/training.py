@@ -16,7 +16,7 @@ from pathlib import Path
 from prefect import get_run_logger, runtime
 
 from flows import pipelines
-from flows.embedded import embedded, tagged
+from flows.embedded import embedded, tag_run
 from tasks import settings
 from tasks.clean import clean
 from tasks.evaluate import evaluate
@@ -65,14 +65,14 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
         UserError: if the pipeline, the source or a setting is wrong, or another cycle of the pipeline is running.
     """
     spec = pipelines.get(pipeline)
-    with tagged(pipeline, trigger):
-        observation = observe(pipeline, source or source_of(spec))
-        with _cycle(spec, trigger) as cycle:
-            settle_effects(pipeline)
-            draft = _draft(cycle, trigger, observation)
-            if cycle.unchanged and not ledger.outstanding(pipeline):
-                return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
-            return _train(cycle, _take_in(cycle, draft))
+    tag_run(pipeline, trigger)
+    observation = observe(pipeline, source or source_of(spec))
+    with _cycle(spec, trigger) as cycle:
+        settle_effects(pipeline)
+        draft = _draft(cycle, trigger, observation)
+        if cycle.unchanged and not ledger.outstanding(pipeline):
+            return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
+        return _train(cycle, _take_in(cycle, draft))
 
 
 def source_of(spec: Pipeline) -> str:

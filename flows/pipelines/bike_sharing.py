@@ -28,7 +28,7 @@ class Hours(pa.DataFrameModel):
     instant: int = pa.Field(ge=1)
     dteday: date
     season: int = pa.Field(ge=1, le=4)
-    yr: int = pa.Field(ge=0, le=1)
+    yr: int = pa.Field(ge=0)
     mnth: int = pa.Field(ge=1, le=12)
     hr: int = pa.Field(ge=0, le=23)
     holiday: int = pa.Field(isin=[0, 1])
@@ -47,28 +47,21 @@ class Hours(pa.DataFrameModel):
 def features(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the hour's place in the day, the week and the year, and its weather.
 
-    `instant` and `dteday` stay out: a tree cannot say anything of a number larger than all it has seen. The year alone tells the level
-    apart.
+    `instant` and `dteday` stay out: a tree cannot say anything of a number larger than all it has seen; the year tells the levels apart.
     `hour_of_kind` is the hour on a day off and the hour + 24 on a working day: the two have other peaks.
     """
     return rows[CALENDAR + WEATHER].assign(hour_of_kind=rows["hr"] + 24 * rows["workingday"])
 
 
-# Counts vary as their mean does: the Poisson loss fits that (mean absolute error 3 below the squared loss, over 40 fortnights).
+# Counts vary as their mean does, and the Poisson loss fits that: trained anew each fortnight, its mean absolute error was 34.8, that of the
+# squared loss 36.4, and that of the squared loss on the logarithm 36.9.
 boosting = Candidate(
     "boosting",
     HistGradientBoostingRegressor(loss="poisson", l2_regularization=5.0, random_state=0),
     search={"max_leaf_nodes": [15, 31], "max_iter": [100, 200], "min_samples_leaf": [10, 20]},
     trials=4,
 )
-boosting_log = Candidate(
-    "boosting_log",
-    TransformedTargetRegressor(
-        HistGradientBoostingRegressor(max_leaf_nodes=15, max_iter=200, random_state=0),
-        func=np.log1p,
-        inverse_func=np.expm1,
-    ),
-)
+# The cheap, smooth one, on the logarithm: season, year and weather scale the day's profile rather than add to it.
 linear_log = Candidate(
     "linear_log",
     TransformedTargetRegressor(
@@ -93,7 +86,7 @@ PIPELINE = Pipeline(
     key=("dteday", "hr"),
     hindsight=("casual", "registered"),  # they add up to the target
     features=features,
-    candidates=[boosting, boosting_log, linear_log],
+    candidates=[boosting, linear_log],
     slices=("workingday", "weathersit"),
     label_lag=168,  # the same hour a week earlier is a good guess, and the one to beat
     holdout=Holdout(days=14),  # two of each weekday

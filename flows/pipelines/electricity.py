@@ -88,6 +88,6 @@ PIPELINE = Pipeline(
     window=Window(),  # all history: with only the newest 365 days every candidate was worse, in accuracy and in log loss
     holdout=Holdout(days=28),  # four whole weeks, so that each weekday and half-hour is judged
     # The probability is what a trader acts on, so it is judged as one: log loss punishes confident mistakes, which is what drift makes.
-    gate=Gate(metric="log_loss", min_rows=600, min_train_rows=4000, margin=0.0, confidence=0.95),
+    gate=Gate(metric="log_loss", min_rows=600, min_train_rows=2000, margin=0.0, confidence=0.95),
     retrain=Retrain(schedule="0 3 * * *", timezone="Australia/Brisbane", min_rows=48),
 )
