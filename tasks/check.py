@@ -4,7 +4,9 @@ Each rule is a function of a `Trial` (the pipeline with a small sample, raw and 
 was found and what to change.
 """
 
+import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +54,16 @@ Rule = Callable[[Trial], str]
 def check(pipeline: Pipeline, rows: pl.DataFrame | None = None) -> tuple[Finding, ...]:
     """Hold a pipeline against every rule, on `rows` (raw, of the contract's types) or on made-up ones, and say what to change."""
     sampled = sample.made_up(pipeline) if rows is None else rows
-    trial = Trial(pipeline, sampled, frames.to_pandas(sampled.select(frames.known_in_time(pipeline))))
+    filled = sampled.with_columns(pl.col(name).fill_null(value) for name, value in _fitting(pipeline).items())
+    trial = Trial(pipeline, sampled, frames.to_pandas(filled.select(frames.known_in_time(pipeline))))
     return tuple(_laid(rule, trial) for rule in RULES)
+
+
+def _fitting(pipeline: Pipeline) -> dict[str, Any]:
+    """Give what is imputed, without values of another type than their column's, which a rule of their own finds."""
+    types = contract.dtypes(pipeline.contract)
+    made = {name: pl.Series([value], strict=False).cast(types[name], strict=False).item() for name, value in pipeline.impute.items()}
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def _laid(rule: Rule, trial: Trial) -> Finding:
@@ -71,7 +81,8 @@ def sample_meets_contract(trial: Trial) -> str:
     failures = contract.check(trial.rows.with_row_index("_row"), trial.pipeline.contract)
     if failures.height:
         first = failures.row(0, named=True)
-        raise Broken(f"made-up rows break {first['rule']!r} on {first['column']!r}: that rule is code. Try it with rows of your own: check(pipeline, rows).")
+        found = f"made-up rows break {first['rule']!r} on {first['column']!r}, a rule that they are not made for"
+        raise Broken(f"{found}. Try it with rows of your own: check(pipeline, rows).")
     return f"{trial.rows.height} made-up rows meet the contract"
 
 
@@ -87,14 +98,23 @@ def time_and_key_are_never_missing(trial: Trial) -> str:
 
 def can_be_imported_by_name(trial: Trial) -> str:
     """What a saved model needs is found again by its module and name."""
-    things: list[Any] = [trial.pipeline.features, *(type(candidate.estimator) for candidate in trial.pipeline.candidates)]
-    for thing in things:
-        found: Any = importlib.import_module(thing.__module__)
-        for part in thing.__qualname__.split("."):
+    for thing in [trial.pipeline.features, *(part for candidate in trial.pipeline.candidates for part in _parts(candidate.estimator))]:
+        module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+        if module is None or name is None:
+            raise Broken(f"{thing!r} has no name to be found by; define it with def at the top of the file")
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
             found = getattr(found, part, None)
         if found is not thing:
-            raise Broken(f"{thing.__qualname__!r} is not found again in {thing.__module__}; define it at the top of the file, as no lambda and in no function")
+            raise Broken(f"{name!r} is not found again in {module}; define it at the top of the file, as no lambda and in no function")
     return "features and estimators are importable"
+
+
+def _parts(estimator: Any) -> list[Any]:
+    """Give the classes of an estimator and of those inside it, and the functions that they are given."""
+    values = [estimator, *estimator.get_params(deep=True).values()]
+    classes = [type(value) for value in values if hasattr(value, "get_params")]
+    return classes + [value for value in values if inspect.isfunction(value) or isinstance(value, functools.partial)]
 
 
 def features_leave_their_input_alone(trial: Trial) -> str:
@@ -123,10 +143,22 @@ def one_row_equals_batch(trial: Trial) -> str:
     whole = trial.features()
     for place in (0, len(whole) // 2, len(whole) - 1):
         alone = frames.apply_features(trial.pipeline.features, trial.raw.iloc[[place]].copy(), trial.pipeline.name)
-        differing = [name for name in whole.columns if not alone[name].equals(whole[name].iloc[[place]])]
-        if differing:
-            raise Broken(f"alone, row {place} has other values in {differing} than in the batch; what needs other rows (a mean, a lag) belongs into the data or a candidate")
+        _same(alone, whole.iloc[[place]], f"alone, row {place}")
+    reversed_ = frames.apply_features(trial.pipeline.features, trial.raw.iloc[::-1].copy(), trial.pipeline.name)
+    _same(reversed_, whole.iloc[::-1], "in reversed order, a row")
     return "a row alone gives the same features as in a batch"
+
+
+def _same(made: pd.DataFrame, expected: pd.DataFrame, which: str) -> None:
+    """Refuse columns or values that differ."""
+    if list(made.columns) != list(expected.columns):
+        columns = sorted(set(made.columns) ^ set(expected.columns)) or "another order"
+        found = f"{which} has other columns than in the batch: {columns}"
+        raise Broken(f"{found}; what depends on the values that occur (get_dummies) belongs into a candidate")
+    differing = [name for name in made.columns if not made[name].equals(expected[name])]
+    if differing:
+        found = f"{which} has other values in {differing} than in the batch"
+        raise Broken(f"{found}; what needs other rows (a mean, a lag) belongs into the data or a candidate")
 
 
 def candidates_fit_and_predict(trial: Trial) -> str:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -96,6 +99,10 @@ def looks_at_the_row_before(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[["x"]].assign(before=rows["x"].shift(1))
 
 
+def depends_on_the_colours_there(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.get_dummies(rows[["x", "colour"]])
+
+
 def whole_numbers(rows: pd.DataFrame) -> "pd.Series[Any]":
     return rows["x"].round()
 
@@ -151,6 +158,7 @@ def test_a_pipeline_that_is_right_passes_every_rule(name: str, home: Path) -> No
         (reads_hindsight, "features_keep_the_rows", "it raised KeyError: .*after.* Correct the pipeline's file"),
         (centres, "one_row_equals_batch", r"other values in \['x'\] than in the batch; what needs other rows"),
         (looks_at_the_row_before, "one_row_equals_batch", r"other values in \['before'\] than in the batch"),
+        (depends_on_the_colours_there, "one_row_equals_batch", r"other columns .*\['colour_(green|red)'.*belongs into a candidate"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -176,6 +184,12 @@ def test_an_estimator_whose_class_is_inside_a_function_cannot_be_found_again(toy
         pass
 
     assert "Inner" in failed(replace(toy, candidates=[Candidate("inner", Inner())]))["can_be_imported_by_name"]
+
+
+@pytest.mark.parametrize("function", [lambda features: features * 2, partial(np.multiply, 2)], ids=["lambda", "partial"])
+def test_a_function_inside_an_estimator_has_to_be_found_again_too(function: Any, toy: Pipeline) -> None:
+    nested = make_pipeline(FunctionTransformer(function), LogisticRegression())
+    assert "at the top of the file" in failed(replace(toy, candidates=[Candidate("nested", nested)]))["can_be_imported_by_name"]
 
 
 @pytest.mark.parametrize(
@@ -282,6 +296,39 @@ def test_made_up_rows_meet_the_limits_miss_values_only_where_they_may_and_show_e
     assert {name for name, count in rows.null_count().row(0, named=True).items() if count} == {"below", "word"}
     assert set(rows["target"]) == {1, 2, 3}
     assert rows.equals(sample.made_up(pipeline))
+
+
+class Numbered(pa.DataFrameModel):
+    """Limits that whole numbers, moments and labels have of their own."""
+
+    id: int = pa.Field(unique=True)
+    count: int = pa.Field(gt=0)
+    between: int = pa.Field(gt=0, lt=2)
+    inside: int = pa.Field(in_range={"min_value": 3, "max_value": 6, "include_min": False, "include_max": False})
+    at: datetime = pa.Field(ge=datetime(2025, 1, 1))
+    until: date = pa.Field(lt=date(2020, 1, 1))
+    kind: str
+
+
+def test_made_up_whole_numbers_moments_and_labels_meet_their_limits(toy: Pipeline) -> None:
+    pipeline = replace(toy, contract=Numbered, target="kind", kind="multiclass", positive=None, key=(), hindsight=(), impute={}, slices=())
+    rows = sample.made_up(pipeline)
+    assert contract.check(rows.with_row_index("_row"), Numbered).is_empty()
+    assert rows["kind"].n_unique() == 3
+
+
+class Holes(pa.DataFrameModel):
+    """A contract with a number that may be missing."""
+
+    id: str
+    at: datetime
+    x: float = pa.Field(nullable=True)
+    label: str = pa.Field(isin=["yes", "no"])
+
+
+def test_candidates_get_the_imputed_values_as_in_a_cycle(toy: Pipeline) -> None:
+    assert "Input X contains NaN" in failed(laid_on(toy, Holes))["candidates_fit_and_predict"]
+    assert failed(replace(laid_on(toy, Holes), impute={"x": 0.0})) == {}
 
 
 def test_a_finding_says_which_rule_and_how_it_went(toy: Pipeline) -> None:
