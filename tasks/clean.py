@@ -6,7 +6,7 @@ What is quarantined is committed first, the rows after it, each at most once per
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,14 +34,21 @@ def marks(pipeline: Pipeline, staged: pl.LazyFrame, known: pl.LazyFrame | None) 
     """
     columns = list(contract.dtypes(pipeline.contract))
     content = [pl.struct(columns).hash(seed).alias(f"_h{seed}") for seed in (1, 2)]
-    rows = staged.select("_arrival", "_row", *pipeline.key, *content).collect(engine="streaming")
-    within = ["_h1", "_h2"] if pipeline.key else ["_arrival", "_h1", "_h2"]
-    repeat = ~pl.struct(within).is_first_distinct()
+    rows = staged.select("_arrival", "_seq", "_row", *pipeline.key, *content).collect(engine="streaming")
+    repeat = _seen_before(rows, ["_h1", "_h2"] if pipeline.key else ["_seq", "_h1", "_h2"])
     if not pipeline.key:
         return rows.select("_arrival", "_row", mark=pl.when(repeat).then(pl.lit("repeat")).otherwise(pl.lit("keep")))
-    conflict = ~pl.struct(list(pipeline.key)).is_first_distinct()
+    conflict = _seen_before(rows, list(pipeline.key))
     rows = rows.with_columns(mark=pl.when(repeat).then(pl.lit("repeat")).when(conflict).then(pl.lit("conflict")).otherwise(pl.lit("keep")))
     return (rows if known is None else _against(rows, known, pipeline.key, content)).select("_arrival", "_row", "mark")
+
+
+def _seen_before(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
+    """Tell of each row whether an earlier one has the same values; where the columns' hashes all differ, none has."""
+    twice = rows.select(columns).hash_rows().is_duplicated()
+    suspects = rows.with_row_index("_place").filter(twice)
+    later = suspects.filter(~pl.struct(columns).is_first_distinct())["_place"]
+    return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True).scatter(later, True)
 
 
 def _against(rows: pl.DataFrame, known: pl.LazyFrame, key: tuple[str, ...], content: list[pl.Expr]) -> pl.DataFrame:
@@ -71,7 +78,8 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     ledger.renew(lease)
     _commit_bad(pipeline, fresh, rows, marked)
     _commit_good(pipeline, fresh, rows, marked)
-    arrivals = tuple(_outcome(part, marked) for part in fresh) + _recovered(pipeline, [part for part in staged if part.arrival.id in earlier])
+    counts = _counted(marked)
+    arrivals = tuple(_outcome(part, counts.get(part.arrival.id, {})) for part in fresh) + _recovered(pipeline, [part for part in staged if part.arrival.id in earlier])
     ledger.settle(lease, arrivals)
     return Cleaned(version=lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
@@ -137,13 +145,20 @@ def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> 
     return found.select(list(lake.QUARANTINE)).collect()
 
 
-def _outcome(part: Staged, marked: pl.DataFrame | None) -> Arrival:
+def _counted(marked: pl.DataFrame | None) -> dict[str, dict[str, int]]:
+    """Count each arrival's rows by their mark."""
+    counts: dict[str, dict[str, int]] = {}
+    for arrival, mark, rows in marked.group_by("_arrival", "mark").len().iter_rows() if marked is not None else ():
+        counts.setdefault(arrival, {})[mark] = rows
+    return counts
+
+
+def _outcome(part: Staged, counts: Mapping[str, int]) -> Arrival:
     """Say what became of an arrival: how many rows were kept, set aside and dropped, and in which state that leaves it."""
     if part.arrival.duplicate_of is not None:
         return replace(part.arrival, state="duplicate")
-    if marked is None or not part.accepted:
+    if not part.accepted:
         return replace(part.arrival, state="quarantined", rejected=part.rejected, reason=part.reason)
-    counts = dict(marked.filter(pl.col("_arrival") == part.arrival.id)["mark"].value_counts().iter_rows())
     rejected = part.rejected + counts.get("conflict", 0)
     return replace(part.arrival, state="ingested", accepted=counts.get("keep", 0), rejected=rejected, repeated=counts.get("repeat", 0))
 

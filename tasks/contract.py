@@ -44,7 +44,7 @@ def parse(raw: pl.DataFrame, contract: Any, columns: Sequence[str] | None = None
     typed = raw.select("_row", *(_typed(raw[name], dtype).alias(name) for name, dtype in types.items()))
     failures = [_lost(raw, typed, name, f"dtype({_named(dtype)})") for name, dtype in types.items()]
     floats = [name for name, dtype in types.items() if dtype == pl.Float64]
-    failures += [_entries(typed, typed[name].is_infinite(), name, "finite", typed[name].cast(pl.String)) for name in floats]
+    failures += [_entries(typed, typed[name].is_infinite(), name, "finite", typed[name]) for name in floats]
     return typed.with_columns(pl.col(floats).fill_nan(None)), pl.concat(failures)
 
 
@@ -115,12 +115,15 @@ def _lost(raw: pl.DataFrame, typed: pl.DataFrame, name: str, rule: str) -> pl.Da
     given = raw[name]
     if given.null_count() == typed[name].null_count():
         return pl.DataFrame(schema=FAILURE)
-    return _entries(typed, given.is_not_null() & typed[name].is_null(), name, rule, given.cast(pl.String, strict=False))
+    return _entries(typed, given.is_not_null() & typed[name].is_null(), name, rule, given)
 
 
 def _entries(typed: pl.DataFrame, broken: pl.Series, name: str, rule: str, values: pl.Series) -> pl.DataFrame:
-    rows = pl.DataFrame({"_row": typed["_row"], "column": pl.repeat(name, typed.height, eager=True), "rule": pl.repeat(rule, typed.height, eager=True), "value": values})
-    return rows.filter(broken.fill_null(False)).cast(FAILURE)  # type: ignore[arg-type]
+    if not broken.any():
+        return pl.DataFrame(schema=FAILURE)
+    rows = pl.DataFrame({"_row": typed["_row"], "value": values}).filter(broken.fill_null(False))
+    entry = rows.select("_row", column=pl.lit(name), rule=pl.lit(rule), value=pl.col("value").cast(pl.String, strict=False))
+    return entry.cast(FAILURE)  # type: ignore[arg-type]
 
 
 def _named(dtype: pl.DataType) -> str:

@@ -71,17 +71,22 @@ def _check(pipeline: Pipeline, arrival: Arrival, path: Path, into: Path) -> Stag
     rejected, extra = 0, set[str]()
     with good, bad:
         for raw in formats.chunks(formats.unpacked(path, arrival.name, into), arrival.name, list(columns), pipeline.source):
-            typed, failures = contract.parse(raw, pipeline.contract)
-            sound = typed.filter(~pl.col("_row").is_in(failures["_row"].implode()))
-            failures = pl.concat([failures, contract.check(sound, pipeline.contract)])
-            broken = failures["_row"].unique()
-            good.write(sound.filter(~pl.col("_row").is_in(broken.implode())).with_columns(**_origin(arrival)))
-            bad.write(_entries(arrival, raw, failures))
-            rejected += len(broken)
+            typed, unreadable = contract.parse(raw, pipeline.contract)
+            sound = _without(typed, unreadable)
+            broken = contract.check(sound, pipeline.contract)
+            good.write(_without(sound, broken).with_columns(**_origin(arrival)))
+            failures = pl.concat([unreadable, broken])
+            if failures.height:
+                bad.write(_entries(arrival, raw, failures))
+            rejected += failures["_row"].n_unique()
             extra.update(set(raw.columns) - set(columns) - {"_row"})
     reason = None if good.rows else "No row meets the contract."
     notes = (f"{arrival.name} has columns that the contract does not have; they are left out: {sorted(extra)}.",) if extra else ()
     return Staged(arrival=arrival, good=str(good.path), bad=str(bad.path), accepted=good.rows, rejected=rejected, reason=reason, notes=notes)
+
+
+def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
+    return rows.join(failures, on="_row", how="anti", maintain_order="left") if failures.height else rows
 
 
 def _origin(arrival: Arrival) -> dict[str, pl.Expr]:

@@ -35,7 +35,8 @@ def draw(kind: Kind, evaluation: Evaluation, metric: str, into: Path) -> tuple[P
 
 
 def _save(name: str, plot: Callable[[Axes], None], into: Path) -> Path:
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8))
+    figure.subplots_adjust(left=0.2)  # an automatic layout draws everything several times over
     axes = figure.add_subplot()
     plot(axes)
     path = into / f"{name}.png"

@@ -5,6 +5,7 @@ A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, and `p
 `mlflow.pyfunc.load_model` works too: it takes the features instead of the raw rows, and checks no digest.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +27,13 @@ from tasks.stores import tracking
 ALIAS = "champion"
 SIGNATURE_ROWS = 1000
 REQUIREMENTS = ("scikit-learn", "numpy", "pandas", "scipy", "skops")
+# What scikit-learn's own models need that skops does not trust by itself; a list at hand saves writing the model once only to ask.
+USUAL = (
+    "numpy.dtype",
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.compose._column_transformer._RemainderColsList",
+)
 # Modules whose types a model file may name: loading one builds such objects, and runs nothing else.
 TRUSTED = ("builtins.", "collections.", "numpy.", "scipy.", "sklearn.", "pandas.", "flows.pipelines.")
 
@@ -79,21 +87,25 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
 def _write(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, run: str, directory: Path) -> str:
     """Write the model's directory and give the id of the logged model that was opened for it."""
     import mlflow.sklearn
+    from mlflow.exceptions import MlflowException
     from mlflow.models import Model, infer_signature
 
     head = examples.head(SIGNATURE_ROWS)
-    signature = infer_signature(head, estimator.predict(head))
-    trusted = _types(estimator)
     logged = tracking.client().create_logged_model(tracking.experiment(pipeline), name=pipeline, source_run_id=run)
-    mlflow.sklearn.save_model(
+    save = functools.partial(
+        mlflow.sklearn.save_model,
         estimator,
         str(directory),
         mlflow_model=Model(run_id=run, model_id=logged.model_id),
         serialization_format="skops",
-        signature=signature,
+        signature=infer_signature(head, estimator.predict(head)),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
-        skops_trusted_types=trusted,
     )
+    try:
+        save(skops_trusted_types=list(USUAL))
+    except MlflowException:  # MLflow reads back what it wrote, and refuses types that are not in the list
+        shutil.rmtree(directory, ignore_errors=True)
+        save(skops_trusted_types=_types(estimator))
     shutil.copyfile(definition, directory / "pipeline.py")
     return str(logged.model_id)
 

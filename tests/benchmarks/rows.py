@@ -114,7 +114,7 @@ def checks(runs: int, rows: int) -> None:
         data.made_up(Path(place), files=1, rows=rows, ending=".parquet")
         frame = pl.read_parquet(Path(place) / "part-000.parquet")
         typed = frame.with_row_index("_row")
-        staged = frame.with_columns(_arrival=pl.lit("a"), _row=pl.int_range(pl.len()))
+        staged = frame.with_columns(_arrival=pl.lit("a"), _seq=pl.lit(1), _row=pl.int_range(pl.len()))
         staged.write_ipc(Path(place) / "staged.arrow", compression="uncompressed")
         pandas = frame.to_pandas()
         ours = median([block(lambda: contract.check(typed, spec.contract)) for _ in range(runs)])
