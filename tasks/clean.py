@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import contract
 from tasks.records import Arrival, Cleaned, Staged
 from tasks.spec import Pipeline
+from tasks.staging import ENTRY, ORIGIN
 from tasks.stores import files, lake, ledger
 from tasks.stores.ledger import Lease
 
@@ -107,7 +108,7 @@ def _commit_good(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame
     taken = [part.arrival for part in fresh if part.arrival.duplicate_of is not None or part.accepted]
     if not taken:
         return
-    schema = lake.table_schema(contract.dtypes(pipeline.contract))
+    schema = {**contract.dtypes(pipeline.contract), **ORIGIN}
     replaced = ledger.live_files(pipeline.name, [arrival.uri for arrival in taken])
     uris = [arrival.uri for arrival in taken] if replaced else []
     lake.commit(pipeline.name, "rows", _kept(rows, marked, list(schema)), schema, [arrival.id for arrival in taken], replaced=uris)
@@ -130,19 +131,19 @@ def _commit_bad(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame 
         entries.append(_conflicts(pipeline, rows, marked.filter((pl.col("mark") == "conflict") & pl.col("_arrival").is_in(new))))
     frames = [frame for frame in entries if frame.height]
     if frames:
-        lake.commit(pipeline.name, "quarantine", frames, lake.QUARANTINE, new)
+        lake.commit(pipeline.name, "quarantine", frames, ENTRY, new)
 
 
 def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> pl.DataFrame:
     """Describe the rows whose key is taken by a row of other content."""
     if not marked.height:
-        return pl.DataFrame(schema=lake.QUARANTINE)
+        return pl.DataFrame(schema=ENTRY)
     columns = list(contract.dtypes(pipeline.contract))
     value = pl.struct(list(pipeline.key)).struct.json_encode()
     found = rows.join(marked.lazy().select("_arrival", "_row"), on=["_arrival", "_row"], how="semi").with_columns(
         column=pl.lit(", ".join(pipeline.key)), rule=pl.lit("key_conflict"), value=value, record=pl.struct(columns).struct.json_encode()
     )
-    return found.select(list(lake.QUARANTINE)).collect()
+    return found.select(list(ENTRY)).collect()
 
 
 def _counted(marked: pl.DataFrame | None) -> dict[str, dict[str, int]]:

@@ -48,6 +48,19 @@ def parse(raw: pl.DataFrame, contract: Any, columns: Sequence[str] | None = None
     return typed.with_columns(pl.col(floats).fill_nan(None)), pl.concat(failures)
 
 
+ROW_BY_ROW = frozenset(
+    "equal_to not_equal_to greater_than greater_than_or_equal_to less_than less_than_or_equal_to in_range isin notin "
+    "str_matches str_contains str_startswith str_endswith str_length".split()
+)
+
+
+def row_by_row(contract: Any) -> bool:
+    """Tell whether the contract judges every row by itself, so that it matters not which rows are checked together."""
+    schema = contract.to_schema()
+    alone = all(part.name in ROW_BY_ROW for column in schema.columns.values() for part in column.checks)
+    return alone and not schema.checks and not schema.unique and not any(column.unique for column in schema.columns.values())
+
+
 def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
     """Give an entry for every rule of the contract that a row breaks.
 

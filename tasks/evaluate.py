@@ -136,12 +136,11 @@ def champion_predictions(pipeline: Pipeline, champion: Champion, raw: pl.DataFra
 
 def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion: Champion | None, into: Path) -> Evaluation:
     """Score all on the unseen rows and stage their predictions in `into`; a champion that cannot be loaded is reported, not left out."""
-    staged = pl.read_ipc(prepared.features)
-    target, first = staged["_target"], prepared.train
+    target, first = pl.scan_ipc(prepared.features).select("_target").collect().to_series(), prepared.train
     raw = pl.read_ipc(prepared.raw)
     unseen = _Unseen(target.slice(first).to_numpy(), slices_of(pipeline, frames.to_pandas(raw)))
-    features = frames.to_pandas(staged.slice(first).drop("_target"))
-    ours = frames.predictions_of(pipeline, joblib.load(challenger.uri), features)
+    model = joblib.load(challenger.uri)
+    ours = frames.predictions_of(pipeline, model, frames.read_staged(prepared, first, first + prepared.unseen)[0])
     theirs, problem = _theirs(pipeline, champion, raw)
     past = target.head(first)
     required: dict[str, pl.DataFrame | None] = {"majority" if pipeline.kind != "regression" else "mean": constant(pipeline, past, raw.height)}
@@ -162,8 +161,14 @@ def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion
         difference=difference(metric, unseen.truth, ours, theirs, pipeline.gate.confidence) if theirs is not None else None,
         slice_rows={name: int(mask.sum()) for name, mask in unseen.parts.items()},
         predictions=str(into / "predictions.arrow"),
+        training=_training(pipeline, prepared, model),
         champion_error=problem,
     )
+
+
+def _training(pipeline: Pipeline, prepared: Prepared, model: Any) -> dict[str, float | None]:
+    features, truth = frames.read_staged(prepared, 0, prepared.train)
+    return score_all(pipeline.kind, truth.to_numpy(), frames.predictions_of(pipeline, model, features))
 
 
 def _theirs(pipeline: Pipeline, champion: Champion | None, raw: pl.DataFrame) -> tuple[pl.DataFrame | None, str | None]:

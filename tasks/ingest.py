@@ -3,50 +3,133 @@
 Nothing reaches the lake here. An arrival that cannot be parsed is staged with its reason, so that it delays no other.
 """
 
+import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from uuid import UUID
 
 import polars as pl
-import pyarrow as pa
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks import contract, formats
-from tasks.errors import Changed, Unreadable
+from tasks.errors import Changed, DiskFull, Unreadable
 from tasks.records import Arrival, Look, Staged
 from tasks.spec import Pipeline
+from tasks.staging import Stage
 from tasks.stores import files
-from tasks.stores.lake import OWN, QUARANTINE
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 256 << 20
-MAX_FILES = 500
+MAX_FILES = 200
 
 
-def stage(pipeline: Pipeline, arrival: Arrival, into: Path) -> Staged:
-    """Read one arrival, check it, and write its good rows and its quarantine entries to Arrow files in `into`.
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of one arrival: as they were read, in the contract's types, and the entries of cells that have no such value."""
+
+    arrival: Arrival
+    raw: pl.DataFrame
+    typed: pl.DataFrame
+    unreadable: pl.DataFrame
+
+
+def stage(pipeline: Pipeline, arrivals: Sequence[Arrival], into: Path, tell: Callable[[float], None] = lambda _: None) -> tuple[Staged, ...]:
+    """Read arrivals, check them, and write the good rows and the quarantine entries of each to Arrow files in `into`.
+
+    Those that changed since they were observed are left out: the next cycle takes them up. `tell` hears which share is done.
 
     Raises:
-        Changed: if its bytes are no longer those that were observed.
+        DiskFull: if there is no space in `into`; the lake is as it was.
     """
-    if arrival.duplicate_of is not None:
-        return Staged(arrival=arrival, good=None, bad=None, accepted=0, rejected=0, reason=arrival.reason)
     into.mkdir(parents=True, exist_ok=True)
-    look = Look(name=arrival.name, uri=arrival.uri, size=arrival.size, stamp=arrival.stamp)
-    path = _bytes_of(pipeline.name, arrival, look)
+    stages: dict[int, Stage] = {}
+    with _disk(into):
+        chunks = _read_all(pipeline, arrivals, stages, into)
+        for group in _grouped(chunks) if contract.row_by_row(pipeline.contract) else ([chunk] for chunk in chunks):
+            _check(pipeline, group, stages)
+            tell(len(stages) / len(arrivals))
+    return tuple(part.finished() for part in stages.values() if not part.changed)
+
+
+@contextmanager
+def _disk(into: Path) -> Iterator[None]:
     try:
-        staged = _check(pipeline, arrival, path, into)
-    except Unreadable as error:
-        staged = Staged(arrival=arrival, good=None, bad=_whole(arrival, str(error), into), accepted=0, rejected=0, reason=str(error))
-    if not files.unchanged(look):
-        raise Changed(f"{arrival.name} changed while it was read; nothing of it was kept. It is taken up again when it has settled.")
-    return staged
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"No space is left in {into}; the lake is as it was and the arrivals stay pending. Free space and run again.") from error
+        raise
+
+
+def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int, Stage], into: Path) -> Iterator[Chunk]:
+    """Read the arrivals one after the other; what cannot be read is noted in its stage, and delays no other."""
+    for arrival in arrivals:
+        staged = stages[arrival.seq] = Stage(arrival, into, contract.dtypes(pipeline.contract))
+        if arrival.duplicate_of is not None:
+            continue
+        look = Look(name=arrival.name, uri=arrival.uri, size=arrival.size, stamp=arrival.stamp)
+        try:
+            yield from _read(pipeline, staged, _bytes_of(pipeline.name, arrival, look), into)
+            if not files.unchanged(look):
+                raise Changed(f"{arrival.name} changed while it was read; nothing of it was kept. It is taken up again when it has settled.")
+        except Unreadable as error:
+            staged.refuse(str(error))
+        except Changed as error:
+            staged.changed = True
+            logger.warning("%s", error)
+
+
+def _read(pipeline: Pipeline, staged: Stage, path: Path, into: Path) -> Iterator[Chunk]:
+    columns, name = list(contract.dtypes(pipeline.contract)), staged.arrival.name
+    with tempfile.TemporaryDirectory(dir=into) as room:
+        for raw in formats.chunks(formats.unpacked(path, name, Path(room)), name, columns, pipeline.source):
+            staged.extra.update(set(raw.columns) - {*columns, "_row"})
+            yield Chunk(staged.arrival, raw, *contract.parse(raw, pipeline.contract))
+
+
+def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+    """Put small chunks together: laying the contract to a frame costs some milliseconds, however few its rows are."""
+    group: list[Chunk] = []
+    for chunk in chunks:
+        group.append(chunk)
+        if sum(part.raw.height for part in group) >= formats.CHUNK or len(group) >= MAX_FILES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _check(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]) -> None:
+    """Lay the contract to the rows of a group, and write each chunk's good and bad rows to its arrival's stage."""
+    sound = [_without(chunk.typed, chunk.unreadable) for chunk in group]
+    try:
+        broken = _broken(pipeline, sound)
+    except Unreadable as error:  # only a rule about whole frames ends here, and those are laid to one chunk at a time
+        for chunk in group:
+            stages[chunk.arrival.seq].refuse(str(error))
+        return
+    for chunk, rows, failures in zip(group, sound, broken, strict=True):
+        stages[chunk.arrival.seq].write(chunk.raw, _without(rows, failures), pl.concat([chunk.unreadable, failures]))
+
+
+def _broken(pipeline: Pipeline, frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Check all frames as one, and give each its own entries."""
+    whole = pl.concat(frames).drop("_row").with_row_index("_row").cast({"_row": pl.Int64})
+    found = contract.check(whole, pipeline.contract)
+    ends = list(accumulate(frame.height for frame in frames))
+    parts = []
+    for frame, end in zip(frames, ends, strict=True):
+        mine = found.filter(pl.col("_row").is_between(end - frame.height, end - 1))
+        parts.append(mine.with_columns(_row=frame["_row"].gather(mine["_row"] - (end - frame.height))))
+    return parts
 
 
 def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:
@@ -64,89 +147,12 @@ def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:
     return fetched.path
 
 
-def _check(pipeline: Pipeline, arrival: Arrival, path: Path, into: Path) -> Staged:
-    columns = contract.dtypes(pipeline.contract)
-    good = _Spill(into / f"{arrival.id}.good.arrow", {**columns, **OWN})
-    bad = _Spill(into / f"{arrival.id}.bad.arrow", QUARANTINE)
-    rejected, extra = 0, set[str]()
-    with good, bad:
-        for raw in formats.chunks(formats.unpacked(path, arrival.name, into), arrival.name, list(columns), pipeline.source):
-            typed, unreadable = contract.parse(raw, pipeline.contract)
-            sound = _without(typed, unreadable)
-            broken = contract.check(sound, pipeline.contract)
-            good.write(_without(sound, broken).with_columns(**_origin(arrival)))
-            failures = pl.concat([unreadable, broken])
-            if failures.height:
-                bad.write(_entries(arrival, raw, failures))
-            rejected += failures["_row"].n_unique()
-            extra.update(set(raw.columns) - set(columns) - {"_row"})
-    reason = None if good.rows else "No row meets the contract."
-    notes = (f"{arrival.name} has columns that the contract does not have; they are left out: {sorted(extra)}.",) if extra else ()
-    return Staged(arrival=arrival, good=str(good.path), bad=str(bad.path), accepted=good.rows, rejected=rejected, reason=reason, notes=notes)
-
-
 def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
     return rows.join(failures, on="_row", how="anti", maintain_order="left") if failures.height else rows
 
 
-def _origin(arrival: Arrival) -> dict[str, pl.Expr]:
-    return {"_arrival": pl.lit(arrival.id), "_file": pl.lit(arrival.uri), "_seq": pl.lit(arrival.seq, dtype=pl.Int64)}
-
-
-def _entries(arrival: Arrival, raw: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
-    """Add to each failure where it comes from and the raw row as JSON."""
-    rows = raw.filter(pl.col("_row").is_in(failures["_row"].unique().implode()))
-    records = rows.select("_row", record=pl.struct(pl.exclude("_row")).struct.json_encode())
-    return failures.join(records, on="_row", how="left", maintain_order="left").with_columns(**_origin(arrival)).select(list(QUARANTINE))
-
-
-def _whole(arrival: Arrival, reason: str, into: Path) -> str:
-    """Stage the one entry that quarantines a whole file."""
-    entry = {"_arrival": arrival.id, "_file": arrival.uri, "_seq": arrival.seq, "rule": "unreadable", "value": reason}
-    with _Spill(into / f"{arrival.id}.whole.arrow", QUARANTINE) as spill:
-        spill.write(pl.DataFrame([entry], schema=QUARANTINE))
-    return str(spill.path)
-
-
-@dataclass
-class _Spill:
-    """An uncompressed Arrow file that grows chunk by chunk."""
-
-    path: Path
-    schema: Mapping[str, Any]
-    rows: int = 0
-    _open: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> "_Spill":
-        self._arrow = pl.DataFrame(schema=self.schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-        self._writer = self._open.enter_context(pa.ipc.new_file(str(self.path), self._arrow))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def write(self, frame: pl.DataFrame) -> None:
-        table = frame.select(list(self.schema)).to_arrow(compat_level=pl.CompatLevel.oldest())
-        self._writer.write_table(table.cast(self._arrow))
-        self.rows += frame.height
-
-
-def stage_all(pipeline: Pipeline, arrivals: Sequence[Arrival], into: Path) -> tuple[Staged, ...]:
-    """Stage the arrivals one by one, showing how far it got; those that changed meanwhile are left for the next cycle."""
-    progress = create_progress_artifact(0.0, description=f"{len(arrivals)} arrivals") if len(arrivals) > 1 else None
-    done: list[Staged] = []
-    for count, arrival in enumerate(arrivals, start=1):
-        try:
-            done.append(stage(pipeline, arrival, into))
-        except Changed as error:
-            logger.warning("%s", error)
-        if progress is not None and (count % 10 == 0 or count == len(arrivals)):
-            update_progress_artifact(progress, 100 * count / len(arrivals))  # type: ignore[arg-type]
-    return tuple(done)
-
-
 def batches(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
-    """Part arrivals, in their order, into batches of at most 256 MiB and 500 files; a larger file is a batch of its own."""
+    """Part arrivals, in their order, into batches of at most 256 MiB and 200 files; a larger file is a batch of its own."""
     batch: list[Arrival] = []
     for arrival in arrivals:
         if batch and (len(batch) >= MAX_FILES or sum(part.size for part in batch) + arrival.size > MAX_BYTES):
@@ -159,5 +165,13 @@ def batches(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
 
 @task(name="ingest", task_run_name="ingest {what}", cache_policy=NO_CACHE, persist_result=False)
 def ingest(pipeline: Pipeline, arrivals: Sequence[Arrival], into: str, what: str) -> tuple[Staged, ...]:
-    """Stage a batch of arrivals, shown as `what`."""
-    return stage_all(pipeline, arrivals, Path(into))
+    """Stage a batch of arrivals, shown as `what`, and show in the UI how far it got where there are several."""
+    if len(arrivals) < 2:
+        return stage(pipeline, arrivals, Path(into))
+    progress = create_progress_artifact(0.0, description=f"{len(arrivals)} arrivals")
+    assert isinstance(progress, UUID)
+
+    def tell(share: float) -> None:
+        update_progress_artifact(progress, 100 * share)
+
+    return stage(pipeline, arrivals, Path(into), tell)

@@ -140,7 +140,6 @@ class Fitted:
     params: dict[str, Any]
     uri: str
     rows: int
-    training: dict[str, float | None]
     seconds: float
     threads: int
 
@@ -168,7 +167,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Champion, challenger and baselines on the same unseen rows."""
+    """Champion, challenger and baselines on the same unseen rows; `training` is how the challenger does on what it was fitted on."""
 
     rows: int
     first: str | None
@@ -180,6 +179,7 @@ class Evaluation:
     difference: Difference | None
     slice_rows: dict[str, int]
     predictions: str
+    training: dict[str, float | None] = field(default_factory=dict)
     champion_error: str | None = None
 
 

@@ -38,11 +38,10 @@ def code_version() -> dict[str, str]:
 
 def figures(evaluation: Evaluation | None, fitted: Fitted | None) -> dict[str, float | None]:
     """Flatten scores into metric names: `training_`, `unseen_`, `champion_`, `baseline_<name>_` and `slice_<name>_`, each before the metric."""
-    found: dict[str, float | None] = {}
-    if fitted is not None:
-        found |= {f"training_{name}": value for name, value in fitted.training.items()} | {"fit_seconds": fitted.seconds}
+    found: dict[str, float | None] = {"fit_seconds": fitted.seconds} if fitted is not None else {}
     if evaluation is None:
         return found
+    found |= {f"training_{name}": value for name, value in evaluation.training.items()}
     found |= {f"unseen_{name}": value for name, value in evaluation.challenger.metrics.items()}
     if evaluation.champion:
         found |= {f"champion_{name}": value for name, value in evaluation.champion.metrics.items()}

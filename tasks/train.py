@@ -19,7 +19,7 @@ from sklearn.model_selection import ParameterSampler
 from threadpoolctl import threadpool_limits
 
 from tasks import frames, settings
-from tasks.metrics import METRICS, Metric, score, score_all
+from tasks.metrics import METRICS, Metric, score
 from tasks.records import Fitted, Prepared, Trial
 from tasks.spec import Candidate, Pipeline
 from tasks.stores import tracking
@@ -83,7 +83,6 @@ def fit_rows(pipeline: Pipeline, prepared: Prepared, candidate: Candidate, param
         params=dict(params),
         uri=str(path),
         rows=rows,
-        training=score_all(pipeline.kind, target.to_numpy(), frames.predictions_of(pipeline, model, features)),
         seconds=seconds,
         threads=settings.read().threads,
     )

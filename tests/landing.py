@@ -31,7 +31,7 @@ def _take_in(pipeline: Pipeline, source: str, staging: Path) -> Cleaned:
     lease = ledger.begin(pipeline.name, trigger="test", definition="", flow_run=None)
     try:
         ledger.mark_duplicates(lease)
-        staged = [stage(pipeline, arrival, staging) for arrival in ledger.outstanding(pipeline.name)]
+        staged = stage(pipeline, ledger.outstanding(pipeline.name), staging)
         return commit(pipeline, lease, staged)
     finally:
         ledger.end(lease)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BASE = {"tasks.spec", "tasks.records", "tasks.errors", "tasks.settings"}
-PARTS = {"tasks.contract", "tasks.formats", "tasks.frames", "tasks.metrics", "tasks.plots", "tasks.sample", "tasks.wording"}
+PARTS = {"tasks.contract", "tasks.formats", "tasks.frames", "tasks.metrics", "tasks.plots", "tasks.sample", "tasks.staging", "tasks.wording"}
 VERBS = {f"tasks.{path.stem}" for path in (ROOT / "tasks").glob("*.py")} - BASE - PARTS - {"tasks.__init__"}
 OWNERS = {
     "boto3": {"tasks.stores.s3"},

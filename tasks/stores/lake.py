@@ -20,8 +20,6 @@ from tasks import settings
 from tasks.errors import Breakdown, DiskFull
 
 Table = Literal["rows", "quarantine"]
-OWN = {"_arrival": pl.String, "_file": pl.String, "_seq": pl.Int64, "_row": pl.Int64}
-QUARANTINE = {**OWN, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
 _RETRIES = 20
 
 
@@ -47,7 +45,7 @@ def commit(
 ) -> int:
     """Add the frames of these arrivals in one commit, and take the rows of the `replaced` files out in the same; give the new version.
 
-    `frames` are of `schema` (see `table_schema`) and are written as they come. Nothing is visible until all of it is.
+    `frames` are of `schema` and are written as they come. Nothing is visible until all of it is.
 
     Raises:
         DiskFull: if there is no space; the table is as it was.
@@ -92,11 +90,6 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None) ->
 def exists(pipeline: str, table: Table = "rows") -> bool:
     """Tell whether anything was ever written to the table."""
     return _open(uri(pipeline, table)) is not None
-
-
-def table_schema(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the schema of a `rows` table for the contract's columns."""
-    return {**columns, **OWN}
 
 
 def _open(place: str) -> DeltaTable | None:

@@ -10,8 +10,8 @@ import pandas as pd
 import polars as pl
 
 from tests.benchmarks import data
-from tests.benchmarks.cycle import PIPELINES, fresh_home
-from tests.benchmarks.measure import Cost, block, command, console, median, tell
+from tests.benchmarks.cycle import fresh_home
+from tests.benchmarks.measure import Cost, block, command, median, tell
 
 TAKE_IN = "import sys; from tests.benchmarks.rows import take_in; take_in(sys.argv[1])"
 
@@ -31,7 +31,7 @@ def take_in(source: str) -> Cost:
 
     def steps() -> None:
         for batch in batches(ledger.outstanding(spec.name)):
-            staged = [stage(spec, arrival, Path(os.environ["RATCHET_HOME"]) / "staged") for arrival in batch]
+            staged = stage(spec, batch, Path(os.environ["RATCHET_HOME"]) / "staged")
             commit(spec, lease, staged)
             for part in staged:
                 Path(part.good or "").unlink(missing_ok=True)

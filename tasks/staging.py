@@ -1,0 +1,98 @@
+"""Staging: what one arrival's rows become before they are committed, as Arrow files that grow chunk by chunk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from tasks.records import Arrival, Staged
+
+# What every row of the lake has beside the contract's columns, and what describes a row that was set aside.
+ORIGIN = {"_arrival": pl.String, "_file": pl.String, "_seq": pl.Int64, "_row": pl.Int64}
+ENTRY = {**ORIGIN, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
+
+
+class Spill:
+    """An uncompressed Arrow file of one schema, made with the first rows."""
+
+    def __init__(self, path: Path, schema: Mapping[str, Any]) -> None:
+        self.path, self.rows = path, 0
+        self._columns = list(schema)
+        self._schema = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        self._writer: pa.RecordBatchFileWriter | None = None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Append rows."""
+        if self._writer is None:
+            self._writer = pa.ipc.new_file(str(self.path), self._schema)
+        self._writer.write_table(frame.select(self._columns).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self._schema))
+        self.rows += frame.height
+
+    def closed(self) -> str | None:
+        """End the file and give its path, or None if no row was written."""
+        if self._writer is None:
+            return None
+        self._writer.close()
+        return str(self.path)
+
+    def discard(self) -> None:
+        """Forget all rows; the next one begins the file anew."""
+        if self.closed() is not None:
+            self.path.unlink()
+        self._writer, self.rows = None, 0
+
+
+class Stage:
+    """What is staged of one arrival: its good rows and its quarantine entries, unless it is refused as a whole."""
+
+    def __init__(self, arrival: Arrival, into: Path, columns: Mapping[str, Any]) -> None:
+        self.arrival = arrival
+        self.changed = False
+        self.extra: set[str] = set()
+        self._good = Spill(into / f"{arrival.id}.good.arrow", {**columns, **ORIGIN})
+        self._bad = Spill(into / f"{arrival.id}.bad.arrow", ENTRY)
+        self._reason = arrival.reason
+        self._rejected = 0
+        self._refused = False
+
+    def write(self, raw: pl.DataFrame, good: pl.DataFrame, failures: pl.DataFrame) -> None:
+        """Add good rows, and failures with the raw rows that they are about."""
+        if self._refused or self.changed:
+            return
+        self._good.write(good.with_columns(**self._origin()))
+        if failures.height:
+            self._bad.write(self._entries(raw, failures))
+            self._rejected += failures["_row"].n_unique()
+
+    def refuse(self, reason: str) -> None:
+        """Quarantine the arrival whole: one entry says why, and no row of it is kept."""
+        self._good.discard()
+        self._bad.discard()
+        self._bad.write(pl.DataFrame([{"rule": "unreadable", "value": reason}], schema=ENTRY).with_columns(**self._origin()))
+        self._reason, self._refused, self._rejected = reason, True, 0
+
+    def finished(self) -> Staged:
+        """End the files and tell what is in them."""
+        good, bad = self._good.closed(), self._bad.closed()
+        note = f"{self.arrival.name} has columns that the contract does not have; they are left out: {sorted(self.extra)}."
+        return Staged(
+            arrival=self.arrival,
+            good=good,
+            bad=bad,
+            accepted=self._good.rows,
+            rejected=self._rejected,
+            reason=self._reason or (None if self._good.rows else "No row meets the contract."),
+            notes=(note,) if self.extra else (),
+        )
+
+    def _origin(self) -> dict[str, pl.Expr]:
+        own = {"_arrival": pl.lit(self.arrival.id), "_file": pl.lit(self.arrival.uri)}
+        return {**own, "_seq": pl.lit(self.arrival.seq, dtype=pl.Int64)}
+
+    def _entries(self, raw: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
+        """Add to each failure where it comes from and the raw row as JSON."""
+        rows = raw.join(failures.select("_row").unique(), on="_row", how="semi")
+        records = rows.select("_row", record=pl.struct(pl.exclude("_row")).struct.json_encode())
+        return failures.join(records, on="_row", how="left", maintain_order="left").with_columns(**self._origin())
