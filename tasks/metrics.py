@@ -35,8 +35,10 @@ class Metric:
 
 
 def score(metric: Metric, truth: NDArray[Any], predictions: pl.DataFrame) -> float | None:
-    """Compute a metric, or give None where it is undefined: no rows, no probabilities, one class only, or no finite result."""
+    """Compute a metric, or give None where it is undefined: no rows, no probabilities, one class only, or anything that is not finite."""
     if len(truth) == 0 or (metric.needs == "p" and not probability_columns(predictions)):
+        return None
+    if not all(column.is_finite().all() for column in predictions.get_columns() if column.dtype.is_float()):
         return None
     if metric.name in _NEED_BOTH_CLASSES and len(np.unique(truth)) < 2:
         return None
