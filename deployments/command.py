@@ -59,11 +59,11 @@ def _own_prefect_home() -> None:
 
 
 def quiet(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn Prefect's own lines in the terminal off for a command that shows what happens itself."""
+    """Turn Prefect's own lines in the terminal off for a command that shows what happens itself; the UI has them all."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         function(*args, **kwargs)
 
     return run

@@ -187,8 +187,9 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
         served = fit(spec, prepared, candidate, chosen.params, prepared.snapshot.rows, work)
         decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(pipelines.path(spec.name)))
         return _told(cycle, decision, prepared, fitted)
-    ledger.decide(cycle.lease, _timed(cycle, draft), trained_rows=prepared.train)
-    return _told(cycle, _timed(cycle, draft), prepared, fitted)
+    decision = _timed(cycle, draft)
+    ledger.decide(cycle.lease, decision, trained_rows=prepared.train)
+    return _told(cycle, decision, prepared, fitted)
 
 
 def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
