@@ -36,8 +36,8 @@ def main() -> None:
     """Run the command; errors that Ratchet raises on purpose become one message and an exit code."""
     # Importing Prefect and MLflow makes a million objects that stay; looking for garbage among them costs half a second.
     gc.set_threshold(200_000, 20, 20)
-    _own_prefect_home()
     try:
+        _own_prefect_home()
         app()
     except UserError as error:
         _fail(error, 2)
@@ -89,7 +89,9 @@ def down() -> None:
 @quiet
 def demo(
     name: Annotated[str, typer.Argument(help="visitors (made up by a seeded generator), electricity or bike_sharing.")] = "visitors",
-    data: Annotated[Path | None, typer.Option("--data", help="The stream's file, CSV or CSV.gz; without it the stream is fetched from OpenML.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The stream's file, CSV or CSV.gz; without it the stream is fetched from OpenML.")
+    ] = None,
     arrivals: Annotated[int, typer.Option("--arrivals", min=2, help="In how many arrivals a file lands.")] = 24,
 ) -> None:
     """Let a stream land in a folder batch by batch, and show each cycle's decision as it is made."""
@@ -102,7 +104,9 @@ def demo(
 @quiet
 def run(
     name: Name,
-    source: Annotated[str | None, typer.Option("--source", help="A directory, file or s3:// prefix instead of the pipeline's source.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="A directory, file or s3:// prefix instead of the pipeline's source.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run one cycle now: take in what has arrived, train, compare, decide."""

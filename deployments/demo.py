@@ -78,7 +78,9 @@ def _fetched(name: str) -> pl.DataFrame:
     try:
         frame = fetch_openml(FETCHED[name], as_frame=True, parser="auto", version=1).frame
     except (URLError, OSError, ValueError) as error:
-        raise UserError(f"The stream of {name!r} cannot be fetched from OpenML: {error}. Download it yourself and give it with --data FILE.") from error
+        raise UserError(
+            f"The stream of {name!r} cannot be fetched from OpenML: {error}. Download it yourself and give it with --data FILE."
+        ) from error
     fetched: pl.DataFrame = pl.from_pandas(frame).cast(pl.String)
     return fetched
 

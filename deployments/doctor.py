@@ -65,7 +65,9 @@ def _packages() -> Iterator[Examined]:
     pins = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", LOCK.read_text(), flags=re.MULTILINE)) if LOCK.exists() else {}
     watched = ("prefect", "mlflow", "scikit-learn", "pandas", "pandera", "polars", "deltalake", "fastapi", "skops")
     other = {name: importlib.metadata.version(name) for name in watched if name in pins and importlib.metadata.version(name) != pins[name]}
-    found = "as in requirements.lock" if not other else ", ".join(f"{name} {version}, locked {pins[name]}" for name, version in other.items())
+    found = (
+        "as in requirements.lock" if not other else ", ".join(f"{name} {version}, locked {pins[name]}" for name, version in other.items())
+    )
     yield Examined("packages", not other, found, "Run `make setup`.")
 
 
@@ -73,7 +75,9 @@ def _home() -> Iterator[Examined]:
     home = settings.read().home
     near = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(near).free
-    yield Examined("disk", free >= LEAST_FREE, f"{free / (1 << 30):.1f} GiB free at {near}", "Free at least 1 GiB, or set RATCHET_HOME elsewhere.")
+    yield Examined(
+        "disk", free >= LEAST_FREE, f"{free / (1 << 30):.1f} GiB free at {near}", "Free at least 1 GiB, or set RATCHET_HOME elsewhere."
+    )
     yield Examined("home", os.access(near, os.W_OK), f"{home} can be written", f"Give this user the right to write to {near}.")
 
 

@@ -180,7 +180,9 @@ def findings(name: str, *, as_json: bool) -> bool:
         as_json_text([asdict(finding) for finding in found])
     else:
         for finding in found:
-            console.print(f"{'[green]pass[/]' if finding.passed else '[bold red]FAIL[/]'}  {finding.rule}: {finding.sentence}", highlight=False)
+            console.print(
+                f"{'[green]pass[/]' if finding.passed else '[bold red]FAIL[/]'}  {finding.rule}: {finding.sentence}", highlight=False
+            )
     return all(finding.passed for finding in found)
 
 

@@ -52,7 +52,10 @@ def connected() -> Iterator[None]:
     stopping their thread costs up to a second at the end of every flow run.
     """
     found = settings.read()
-    with _variables(stack.environment(found, stack.find(found) or stack.up(found))), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    with (
+        _variables(stack.environment(found, stack.find(found) or stack.up(found))),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
         yield
 
 

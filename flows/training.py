@@ -194,8 +194,14 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
 
 def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
     """Try every setting of every candidate side by side; a setting that fails is noted, and fails the cycle only if all do."""
-    jobs = [(candidate, number, params) for candidate in spec.candidates for number, params in enumerate(drawn_settings(candidate, spec.seed), start=1)]
-    futures = [(f"{candidate.name} #{number}", train.submit(spec, prepared, candidate, number, params, run)) for candidate, number, params in jobs]
+    jobs = [
+        (candidate, number, params)
+        for candidate in spec.candidates
+        for number, params in enumerate(drawn_settings(candidate, spec.seed), start=1)
+    ]
+    futures = [
+        (f"{candidate.name} #{number}", train.submit(spec, prepared, candidate, number, params, run)) for candidate, number, params in jobs
+    ]
     for _, future in futures:
         future.wait()
     trials = [future.result() for _, future in futures if future.state.is_completed()]

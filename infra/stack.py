@@ -232,7 +232,9 @@ def _recorded(settings: Settings) -> list[Part]:
     try:
         stored = [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.exists() else []
     except (ValueError, KeyError, TypeError) as error:
-        raise StackError(f"{path} cannot be read: {error}. Remove it; servers it spoke of can be found with `ps`, by {settings.home}.") from error
+        raise StackError(
+            f"{path} cannot be read: {error}. Remove it; servers it spoke of can be found with `ps`, by {settings.home}."
+        ) from error
     given = {"prefect": settings.prefect_api_url, "mlflow": settings.mlflow_tracking_uri}
     own = {part.url: part for part in stored}
     named = [Part(name, url, owned=False) for name, url in given.items() if url and url.removesuffix("/api") not in own]

@@ -170,7 +170,9 @@ def candidates_fit_and_predict(trial: Trial) -> str:
             whole = frames.predictions_of(trial.pipeline, model, features)
             alone = frames.predictions_of(trial.pipeline, model, features.iloc[[0]])
         except Exception as error:  # which of the user's candidates failed has to be said
-            raise Broken(f"candidate {candidate.name!r} raised {type(error).__name__}: {error}. Does it encode text and stand missing values?") from error
+            raise Broken(
+                f"candidate {candidate.name!r} raised {type(error).__name__}: {error}. Does it encode text and stand missing values?"
+            ) from error
         numbers = whole.select(pl.selectors.numeric())
         if not np.isfinite(numbers.to_numpy()).all():
             raise Broken(f"candidate {candidate.name!r} predicts values that are not finite")
@@ -185,7 +187,9 @@ def gate_can_be_computed(trial: Trial) -> str:
     fitting = sorted(metric.name for metric in METRICS.values() if kind in metric.kinds)
     if name not in fitting:
         raise Broken(f"gate.metric is {name!r}; for a {kind} target it may be one of {', '.join(fitting)}")
-    silent = [part.name for part in trial.pipeline.candidates if METRICS[name].needs == "p" and not hasattr(part.estimator, "predict_proba")]
+    silent = [
+        part.name for part in trial.pipeline.candidates if METRICS[name].needs == "p" and not hasattr(part.estimator, "predict_proba")
+    ]
     if silent:
         raise Broken(f"gate.metric {name!r} needs probabilities, which {silent} do not give; choose another metric or estimator")
     return f"{name} can be computed"
@@ -208,11 +212,17 @@ def imputed_values_fit(trial: Trial) -> str:
     types = contract.dtypes(trial.pipeline.contract)
     if not trial.pipeline.impute:
         return "nothing is imputed"
-    odd = [name for name, value in trial.pipeline.impute.items() if pl.Series([value], strict=False).cast(types[name], strict=False).null_count()]
+    odd = [
+        name
+        for name, value in trial.pipeline.impute.items()
+        if pl.Series([value], strict=False).cast(types[name], strict=False).null_count()
+    ]
     if odd:
         raise Broken(f"impute gives {odd} a value that is not of the column's type {[str(types[name]) for name in odd]}")
     filled = trial.rows.with_columns(pl.lit(value).cast(types[name]).alias(name) for name, value in trial.pipeline.impute.items())
-    broken = contract.check(filled.with_row_index("_row"), trial.pipeline.contract).filter(pl.col("column").is_in(list(trial.pipeline.impute)))
+    broken = contract.check(filled.with_row_index("_row"), trial.pipeline.contract).filter(
+        pl.col("column").is_in(list(trial.pipeline.impute))
+    )
     if broken.height:
         raise Broken(f"impute gives {broken['column'][0]!r} a value that the contract refuses: {broken['rule'][0]}")
     return f"{', '.join(trial.pipeline.impute)} may be filled in"

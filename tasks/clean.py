@@ -80,7 +80,9 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     _commit_bad(pipeline, fresh, rows, marked)
     _commit_good(pipeline, fresh, rows, marked)
     counts = _counted(marked)
-    arrivals = tuple(_outcome(part, counts.get(part.arrival.id, {})) for part in fresh) + _recovered(pipeline, [part for part in staged if part.arrival.id in earlier])
+    arrivals = tuple(_outcome(part, counts.get(part.arrival.id, {})) for part in fresh) + _recovered(
+        pipeline, [part for part in staged if part.arrival.id in earlier]
+    )
     ledger.settle(lease, arrivals)
     return Cleaned(version=lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
@@ -170,7 +172,13 @@ def _recovered(pipeline: Pipeline, parts: Sequence[Staged]) -> tuple[Arrival, ..
         return ()
     counts = dict(lake.scan(pipeline.name).group_by("_arrival").len().collect().iter_rows())
     return tuple(
-        replace(part.arrival, state="ingested", accepted=counts.get(part.arrival.id, 0), rejected=part.rejected, repeated=max(0, part.accepted - counts.get(part.arrival.id, 0)))
+        replace(
+            part.arrival,
+            state="ingested",
+            accepted=counts.get(part.arrival.id, 0),
+            rejected=part.rejected,
+            repeated=max(0, part.accepted - counts.get(part.arrival.id, 0)),
+        )
         for part in parts
     )
 
@@ -183,5 +191,7 @@ def clean(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged], what: str)
         copies = files.spool(pipeline.name).glob(f"{part.arrival.sha256}*")
         for path in (*copies, *(Path(path) for path in (part.good, part.bad) if path is not None)):
             path.unlink(missing_ok=True)
-    logger.info("Cleaned %s: %d rows kept, %d rejected, %d repeats, filled in %s", what, done.accepted, done.rejected, done.repeated, done.imputed)
+    logger.info(
+        "Cleaned %s: %d rows kept, %d rejected, %d repeats, filled in %s", what, done.accepted, done.rejected, done.repeated, done.imputed
+    )
     return done

@@ -26,7 +26,9 @@ def dtypes(contract: Any) -> dict[str, pl.DataType]:
     found = {name: _instance(column.dtype.type) for name, column in contract.to_schema().columns.items()}
     odd = {name: str(dtype) for name, dtype in found.items() if not isinstance(dtype, SUPPORTED)}
     if odd:
-        raise BrokenPipeline(f"The contract has columns of types that are not supported: {odd}. Use int, float, bool, str, date or datetime.")
+        raise BrokenPipeline(
+            f"The contract has columns of types that are not supported: {odd}. Use int, float, bool, str, date or datetime."
+        )
     return found
 
 
@@ -48,10 +50,8 @@ def parse(raw: pl.DataFrame, contract: Any, columns: Sequence[str] | None = None
     return typed.with_columns(pl.col(floats).fill_nan(None)), pl.concat(failures)
 
 
-ROW_BY_ROW = frozenset(
-    "equal_to not_equal_to greater_than greater_than_or_equal_to less_than less_than_or_equal_to in_range isin notin "
-    "str_matches str_contains str_startswith str_endswith str_length".split()
-)
+COMPARISONS = ("equal_to", "not_equal_to", "greater_than", "greater_than_or_equal_to", "less_than", "less_than_or_equal_to", "in_range")
+ROW_BY_ROW = frozenset((*COMPARISONS, "isin", "notin", "str_matches", "str_contains", "str_startswith", "str_endswith", "str_length"))
 
 
 def row_by_row(contract: Any) -> bool:
@@ -83,7 +83,9 @@ def _described(cases: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
     whole = cases.filter(pl.col("index").is_null())
     if whole.height:
         first = whole.row(0, named=True)
-        raise Unreadable(f"The contract's rule {first['check']!r} on {first['column']!r} cannot be laid to single rows: {first['failure_case']}.")
+        raise Unreadable(
+            f"The contract's rule {first['check']!r} on {first['column']!r} cannot be laid to single rows: {first['failure_case']}."
+        )
     rows = typed["_row"].gather(cases["index"])
     values = pl.when(cases["check"] == "not_nullable").then(None).otherwise(cases["failure_case"].cast(pl.String))
     return cases.select(rows.alias("_row"), pl.col("column"), pl.col("check").alias("rule"), value=values).cast(FAILURE)  # type: ignore[arg-type]
@@ -101,7 +103,9 @@ def _from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
     if dtype == pl.Int64:
         return _integers(text)
     if dtype == pl.Boolean:
-        return text.str.to_lowercase().replace_strict({"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean)
+        return text.str.to_lowercase().replace_strict(
+            {"true": True, "1": True, "false": False, "0": False}, default=None, return_dtype=pl.Boolean
+        )
     if isinstance(dtype, (pl.Datetime, pl.Date)):
         return _moments(text)
     return text
@@ -113,7 +117,11 @@ def _integers(text: pl.Series) -> pl.Series:
     if whole.null_count() == text.null_count():
         return whole
     number = text.cast(pl.Float64, strict=False)
-    return whole.to_frame("whole").select(pl.coalesce("whole", pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False)))).to_series()
+    return (
+        whole.to_frame("whole")
+        .select(pl.coalesce("whole", pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False))))
+        .to_series()
+    )
 
 
 def _moments(text: pl.Series) -> pl.Series:

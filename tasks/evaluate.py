@@ -143,7 +143,9 @@ def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion
     ours = frames.predictions_of(pipeline, model, frames.read_staged(prepared, first, first + prepared.unseen)[0])
     theirs, problem = _theirs(pipeline, champion, raw)
     past = target.head(first)
-    required: dict[str, pl.DataFrame | None] = {"majority" if pipeline.kind != "regression" else "mean": constant(pipeline, past, raw.height)}
+    required: dict[str, pl.DataFrame | None] = {
+        "majority" if pipeline.kind != "regression" else "mean": constant(pipeline, past, raw.height)
+    }
     references: dict[str, pl.DataFrame | None] = {}
     if pipeline.time is not None:
         required["last_value"] = lagged(pipeline, target, first, pipeline.label_lag)

@@ -94,7 +94,7 @@ def _jsonl(path: Path, columns: Sequence[str], _: Source) -> pl.LazyFrame:
         raise Unreadable("The file is empty.")
     found = pl.scan_ndjson(path, infer_schema_length=1000).collect_schema().names()
     _require_columns(found, columns)
-    return pl.scan_ndjson(path, schema={name: pl.String for name in found})
+    return pl.scan_ndjson(path, schema=dict.fromkeys(found, pl.String))
 
 
 def _parquet(path: Path, columns: Sequence[str], _: Source) -> pl.LazyFrame:
@@ -134,7 +134,11 @@ def _separator_hint(found: Sequence[str], source: Source) -> str:
     if len(found) > 1:
         return ""
     likely = [mark for mark in ",;\t|" if mark != source.separator and mark in found[0]]
-    return f" The header has no {source.separator!r} but {likely[0]!r}: set Source(separator={likely[0]!r}) or write it with {source.separator!r}." if likely else ""
+    return (
+        f" The header has no {source.separator!r} but {likely[0]!r}: set Source(separator={likely[0]!r}) or write it with {source.separator!r}."
+        if likely
+        else ""
+    )
 
 
 def _refuse_cut_off(path: Path, header: Sequence[str], source: Source) -> None:

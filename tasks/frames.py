@@ -88,7 +88,9 @@ def check_features(columns: Mapping[str, str], features: pd.DataFrame) -> None:
         with pandera.config.config_context(validation_enabled=True, validation_depth=pandera.config.ValidationDepth.SCHEMA_AND_DATA):
             schema.validate(features)
     except pandera.errors.SchemaError as error:
-        raise BrokenPipeline(f"The features are not those that the model was trained on: {error}. Retrain, or restore features().") from error
+        raise BrokenPipeline(
+            f"The features are not those that the model was trained on: {error}. Retrain, or restore features()."
+        ) from error
 
 
 def read_staged(prepared: Prepared, start: int, stop: int) -> tuple[pd.DataFrame, "pd.Series[Any]"]:

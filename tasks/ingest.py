@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import polars as pl
@@ -41,7 +42,9 @@ class Chunk:
     unreadable: pl.DataFrame
 
 
-def stage(pipeline: Pipeline, arrivals: Sequence[Arrival], into: Path, tell: Callable[[float], None] = lambda _: None) -> tuple[Staged, ...]:
+def stage(
+    pipeline: Pipeline, arrivals: Sequence[Arrival], into: Path, tell: Callable[[float], None] = lambda _: None
+) -> tuple[Staged, ...]:
     """Read arrivals, check them, and write the good rows and the quarantine entries of each to Arrow files in `into`.
 
     Those that changed since they were observed are left out: the next cycle takes them up. `tell` hears which share is done.
@@ -65,7 +68,9 @@ def _disk(into: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise DiskFull(f"No space is left in {into}; the lake is as it was and the arrivals stay pending. Free space and run again.") from error
+            raise DiskFull(
+                f"No space is left in {into}; the lake is as it was and the arrivals stay pending. Free space and run again."
+            ) from error
         raise
 
 
@@ -79,7 +84,9 @@ def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int,
         try:
             yield from _read(pipeline, staged, _bytes_of(pipeline.name, arrival, look), into)
             if not files.unchanged(look):
-                raise Changed(f"{arrival.name} changed while it was read; nothing of it was kept. It is taken up again when it has settled.")
+                raise Changed(
+                    f"{arrival.name} changed while it was read; nothing of it was kept. It is taken up again when it has settled."
+                )
         except Unreadable as error:
             staged.refuse(str(error))
         except Changed as error:
@@ -168,8 +175,9 @@ def ingest(pipeline: Pipeline, arrivals: Sequence[Arrival], into: str, what: str
     """Stage a batch of arrivals, shown as `what`, and show in the UI how far it got where there are several."""
     if len(arrivals) < 2:
         return stage(pipeline, arrivals, Path(into))
-    progress = create_progress_artifact(0.0, description=f"{len(arrivals)} arrivals")
-    assert isinstance(progress, UUID)
+    progress = cast(
+        "UUID", create_progress_artifact(0.0, description=f"{len(arrivals)} arrivals")
+    )  # not a coroutine: this is no async task
 
     def tell(share: float) -> None:
         update_progress_artifact(progress, 100 * share)

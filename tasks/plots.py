@@ -47,7 +47,9 @@ def _save(name: str, plot: Callable[[Axes], None], into: Path) -> Path:
 def _scores(axes: Axes, evaluation: Evaluation, metric: str) -> None:
     found = [evaluation.challenger, *([evaluation.champion] if evaluation.champion else []), *evaluation.baselines]
     known = [(scores.model, scores.metrics[metric]) for scores in found if scores.metrics.get(metric) is not None]
-    bars = axes.barh([name for name, _ in known], [value or 0.0 for _, value in known], color=["#0b6e4f", "#8a5a00", "#9a9a9a", "#9a9a9a"][: len(known)])
+    bars = axes.barh(
+        [name for name, _ in known], [value or 0.0 for _, value in known], color=["#0b6e4f", "#8a5a00", "#9a9a9a", "#9a9a9a"][: len(known)]
+    )
     axes.bar_label(bars, fmt="%.4g", padding=3)
     axes.invert_yaxis()
     axes.set(title=f"{metric} on {evaluation.rows:,} unseen rows", xlabel=metric)
@@ -65,7 +67,11 @@ def _roc(axes: Axes, models: dict[str, pl.DataFrame]) -> None:
 
 def _calibration(axes: Axes, models: dict[str, pl.DataFrame]) -> None:
     for name, rows in models.items():
-        binned = rows.group_by((pl.col("p_1") * 10).floor().clip(0, 9).alias("bin")).agg(pl.col("p_1").mean(), pl.col("truth").mean()).sort("bin")
+        binned = (
+            rows.group_by((pl.col("p_1") * 10).floor().clip(0, 9).alias("bin"))
+            .agg(pl.col("p_1").mean(), pl.col("truth").mean())
+            .sort("bin")
+        )
         axes.plot(binned["p_1"], binned["truth"], marker="o", label=name, color=_COLOURS[name])
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":")
     axes.set(title="Calibration on the unseen rows", xlabel="predicted probability", ylabel="observed share")

@@ -40,18 +40,30 @@ def preconditions(gate: Gate, kind: Kind, prepared: Prepared) -> tuple[Rule, ...
 
 def _at_least(name: str, found: int, needed: int, what: str) -> Rule:
     passed = found >= needed
-    return Rule(name, passed, float(found), float(needed), f"{found:,} {what}, {'enough' if passed else 'too few'}: at least {needed:,} needed")
+    return Rule(
+        name, passed, float(found), float(needed), f"{found:,} {what}, {'enough' if passed else 'too few'}: at least {needed:,} needed"
+    )
 
 
 def decide(gate: Gate, evaluation: Evaluation, champion: Champion | None) -> tuple[Rule, ...]:
     """Lay the gate's rules to an evaluation; the challenger may be promoted if all of them pass."""
     metric = METRICS[gate.metric]
     ours = evaluation.challenger.metrics.get(metric.name)
-    rules = [Rule("defined", ours is not None, ours, None, f"{metric.name} {'is' if ours is not None else 'cannot be computed, it is not'} defined on the unseen rows")]
+    rules = [
+        Rule(
+            "defined",
+            ours is not None,
+            ours,
+            None,
+            f"{metric.name} {'is' if ours is not None else 'cannot be computed, it is not'} defined on the unseen rows",
+        )
+    ]
     if gate.bound is not None:
         rules.append(_bound(metric, ours, gate.bound))
     if gate.beat_baselines:
-        rules += [_better(metric, f"beats_{other.model}", ours, other.metrics.get(metric.name), other.model) for other in evaluation.baselines]
+        rules += [
+            _better(metric, f"beats_{other.model}", ours, other.metrics.get(metric.name), other.model) for other in evaluation.baselines
+        ]
     if champion is not None:
         rules.append(_against_champion(gate, metric, evaluation, champion))
         rules += _slices(gate, metric, evaluation)
@@ -66,7 +78,9 @@ def _bound(metric: Metric, ours: float | None, bound: float) -> Rule:
 
 def _better(metric: Metric, name: str, ours: float | None, theirs: float | None, other: str) -> Rule:
     passed = ours is not None and theirs is not None and metric.better_by(ours, theirs) > 0
-    return Rule(name, passed, ours, theirs, f"{metric.name} {shown(ours)} {'beats' if passed else 'does not beat'} {other}'s {shown(theirs)}")
+    return Rule(
+        name, passed, ours, theirs, f"{metric.name} {shown(ours)} {'beats' if passed else 'does not beat'} {other}'s {shown(theirs)}"
+    )
 
 
 def _against_champion(gate: Gate, metric: Metric, evaluation: Evaluation, champion: Champion) -> Rule:
@@ -90,7 +104,9 @@ def _slices(gate: Gate, metric: Metric, evaluation: Evaluation) -> list[Rule]:
     if gate.slice_tolerance is None or evaluation.champion is None:
         return []
     large = [name for name, rows in evaluation.slice_rows.items() if rows >= gate.min_slice_rows]
-    return [_slice(gate.slice_tolerance, metric, evaluation.challenger.slices[name], evaluation.champion.slices[name], name) for name in large]
+    return [
+        _slice(gate.slice_tolerance, metric, evaluation.challenger.slices[name], evaluation.champion.slices[name], name) for name in large
+    ]
 
 
 def _slice(tolerance: float, metric: Metric, ours: Mapping[str, float | None], theirs: Mapping[str, float | None], name: str) -> Rule:
@@ -134,7 +150,12 @@ def publish(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prep
     estimator = joblib.load(served.uri)
     examples, _ = frames.read_staged(prepared, 0, models.SIGNATURE_ROWS)
     ledger.renew(lease)
-    tags = {"cycle": str(decision.cycle), "candidate": served.candidate, "snapshot": str(prepared.snapshot.version), "verdict": decision.verdict}
+    tags = {
+        "cycle": str(decision.cycle),
+        "candidate": served.candidate,
+        "snapshot": str(prepared.snapshot.version),
+        "verdict": decision.verdict,
+    }
     made = models.register(pipeline.name, estimator, definition, examples, run=decision.mlflow_run or "", tags=tags)
     champion = _crowned(pipeline, decision, prepared, served, made)
     done = replace(decision, champion=made.version, at=ledger.now())

@@ -74,7 +74,11 @@ def to_mlflow(pipeline: Pipeline, decision: Decision, prepared: Prepared, fitted
         "gate": pipeline.gate,
     }
     tags = {"trigger": decision.trigger, "verdict": decision.verdict, "cycle": str(decision.cycle), **code_version()}
-    tags |= {"prefect_flow_run": decision.prefect_run or "", "prefect_url": decision.prefect_url or "", "mlflow.note.content": decision.sentence}
+    tags |= {
+        "prefect_flow_run": decision.prefect_run or "",
+        "prefect_url": decision.prefect_url or "",
+        "mlflow.note.content": decision.sentence,
+    }
     with tracking.finished(run), tempfile.TemporaryDirectory() as made:
         tracking.log(run, params=params, metrics=figures(decision.evaluation, fitted), tags=tags)
         tracking.log_snapshot(run, pipeline.name, prepared.snapshot)
@@ -93,7 +97,9 @@ def to_prefect(decision: Decision) -> None:
         create_link_artifact(decision.mlflow_url, link_text=f"cycle {decision.cycle} in MLflow", key=f"{key}-mlflow-run")
 
 
-@task(name="report", task_run_name="report {decision.verdict}", cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=2)
+@task(
+    name="report", task_run_name="report {decision.verdict}", cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=2
+)
 def report(pipeline: Pipeline, decision: Decision, prepared: Prepared | None, fitted: Fitted | None) -> None:
     """Tell the decision; a cycle that trained nothing has no run in MLflow."""
     if prepared is not None and fitted is not None:

@@ -51,7 +51,9 @@ def load(address: str, pipeline: Pipeline) -> Scorer:
     """
     found = _ADDRESS.fullmatch(address)
     if found is None or found["name"] != pipeline.name:
-        raise UserError(f"{address!r} is no model of {pipeline.name!r}; expected 'models:/{pipeline.name}@champion' or 'models:/{pipeline.name}/<version>'.")
+        raise UserError(
+            f"{address!r} is no model of {pipeline.name!r}; expected 'models:/{pipeline.name}@champion' or 'models:/{pipeline.name}/<version>'."
+        )
     champion = ledger.champion(pipeline.name) if found["version"] is None else _earlier(pipeline.name, int(found["version"]))
     if champion is None:
         raise UserError(f"{address!r} is no champion that the ledger knows. `ratchet decisions {pipeline.name}` lists what was promoted.")

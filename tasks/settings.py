@@ -69,7 +69,9 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environ is None else environ
     home = Path(env.get("RATCHET_HOME") or ".ratchet").expanduser().absolute()
     if "%" in f"{home}{env.get('RATCHET_LAKE', '')}":
-        raise BadSetting(f"RATCHET_HOME or RATCHET_LAKE has a '%' in its path ({home}), which Delta tables cannot be below. Choose another directory.")
+        raise BadSetting(
+            f"RATCHET_HOME or RATCHET_LAKE has a '%' in its path ({home}), which Delta tables cannot be below. Choose another directory."
+        )
     return Settings(
         home=home,
         pipelines=tuple(Path(part).expanduser().absolute() for part in env.get("RATCHET_PIPELINES", "").split(os.pathsep) if part),

@@ -78,7 +78,10 @@ class Candidate:
     def __post_init__(self) -> None:
         _require(self.name.isidentifier(), f"Candidate name {self.name!r} is no identifier; use letters, digits and underscores.")
         for method in ("fit", "predict", "get_params", "set_params"):
-            _require(hasattr(self.estimator, method), f"Candidate {self.name!r}: {self.estimator!r} has no {method}(); expected a scikit-learn estimator, unfitted.")
+            _require(
+                hasattr(self.estimator, method),
+                f"Candidate {self.name!r}: {self.estimator!r} has no {method}(); expected a scikit-learn estimator, unfitted.",
+            )
         unknown = sorted(set(self.search) - set(self.estimator.get_params()))
         _require(not unknown, f"Candidate {self.name!r}: search names {unknown}, which the estimator does not have; see get_params().")
         _require(bool(self.search) == (self.trials > 0), f"Candidate {self.name!r}: give search and trials together, or neither.")
@@ -120,7 +123,10 @@ class Gate:
     def __post_init__(self) -> None:
         _positive("Gate", min_rows=self.min_rows, min_train_rows=self.min_train_rows, min_slice_rows=self.min_slice_rows)
         _require(0.5 <= self.confidence < 1, f"Gate.confidence is {self.confidence}; expected at least 0.5 and less than 1.")
-        _require(self.slice_tolerance is None or self.slice_tolerance >= 0, f"Gate.slice_tolerance is {self.slice_tolerance}; expected 0 or more.")
+        _require(
+            self.slice_tolerance is None or self.slice_tolerance >= 0,
+            f"Gate.slice_tolerance is {self.slice_tolerance}; expected 0 or more.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,19 +184,31 @@ class Pipeline:
         _positive("Pipeline", label_lag=self.label_lag)
         names = [candidate.name for candidate in self.candidates]
         _require(len(set(names)) == len(names), f"Pipeline.candidates has a name twice: {names}.")
-        _require((self.positive is not None) == (self.kind == "binary"), "Pipeline.positive names the label that counts as 1: give it when kind is 'binary', and only then.")
+        _require(
+            (self.positive is not None) == (self.kind == "binary"),
+            "Pipeline.positive names the label that counts as 1: give it when kind is 'binary', and only then.",
+        )
         self._check_columns()
 
     def _check_columns(self) -> None:
         known = list(self.contract.to_schema().columns)
-        named = {"target": (self.target,), "time": (self.time,) if self.time else (), "key": self.key, "hindsight": self.hindsight,
-                 "impute": tuple(self.impute), "slices": tuple(part for part in self.slices if isinstance(part, str))}
+        named = {
+            "target": (self.target,),
+            "time": (self.time,) if self.time else (),
+            "key": self.key,
+            "hindsight": self.hindsight,
+            "impute": tuple(self.impute),
+            "slices": tuple(part for part in self.slices if isinstance(part, str)),
+        }
         for what, columns in named.items():
             missing = [column for column in columns if column not in known]
             _require(not missing, f"Pipeline.{what} names {missing}, which the contract does not have; it has {known}.")
         reserved = [column for column in known if column.startswith("_")]
         _require(not reserved, f"The contract names {reserved}; names that begin with an underscore are Ratchet's own.")
-        _require(self.target not in (self.time, *self.hindsight), "Pipeline.target is listed as time or hindsight too; the target is left out of features by itself.")
+        _require(
+            self.target not in (self.time, *self.hindsight),
+            "Pipeline.target is listed as time or hindsight too; the target is left out of features by itself.",
+        )
         _require(self.time not in self.hindsight, "Pipeline.time is listed in hindsight; features may need it, and rows are ordered by it.")
 
 

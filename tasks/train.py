@@ -92,11 +92,15 @@ def fit_rows(pipeline: Pipeline, prepared: Prepared, candidate: Candidate, param
 def train(pipeline: Pipeline, prepared: Prepared, candidate: Candidate, number: int, params: dict[str, Any], parent: str) -> Trial:
     """Try one setting of a candidate and record it as a run below `parent`."""
     started = time.perf_counter()
-    run = tracking.start(pipeline.name, f"{candidate.name} #{number}", parent=parent, tags={"candidate": candidate.name, "trial": str(number)})
+    run = tracking.start(
+        pipeline.name, f"{candidate.name} #{number}", parent=parent, tags={"candidate": candidate.name, "trial": str(number)}
+    )
     with tracking.finished(run):
         result = validate(pipeline, prepared, candidate, params)
         seconds = time.perf_counter() - started
-        shown = {name: value for name, value in seeded(candidate, params, pipeline.seed).get_params().items() if not hasattr(value, "get_params")}
+        shown = {
+            name: value for name, value in seeded(candidate, params, pipeline.seed).get_params().items() if not hasattr(value, "get_params")
+        }
         tracking.log(run, params=shown, metrics={f"validation_{pipeline.gate.metric}": result, "seconds": seconds})
     return Trial(candidate=candidate.name, number=number, params=params, score=result, seconds=seconds, run=run)
 

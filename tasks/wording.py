@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.records import Decision, Scores
+from tasks.records import Decision, Evaluation, Scores
 
 
 def heading(decision: Decision) -> str:
@@ -23,7 +23,7 @@ def markdown(decision: Decision) -> str:
         parts += ["## Rules", _table(("", "rule", "what was found"), rows)]
     if decision.evaluation:
         found = decision.evaluation
-        parts += [f"## Scores on {found.rows:,} unseen rows ({found.first} to {found.last})", _scores(decision)]
+        parts += [f"## Scores on {found.rows:,} unseen rows ({found.first} to {found.last})", _scores(found)]
         parts += _slices(decision)
     parts += ["## Data", _table(("", ""), _data(decision))]
     parts += [f"- {note}" for note in decision.notes]
@@ -32,9 +32,7 @@ def markdown(decision: Decision) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _scores(decision: Decision) -> str:
-    evaluation = decision.evaluation
-    assert evaluation is not None
+def _scores(evaluation: Evaluation) -> str:
     shown = [(f"challenger: {evaluation.challenger.model}", evaluation.challenger)]
     shown += [(f"champion: {evaluation.champion.model}", evaluation.champion)] if evaluation.champion else []
     shown += [(f"{scores.model} (baseline)", scores) for scores in evaluation.baselines]
@@ -47,7 +45,10 @@ def _slices(decision: Decision) -> list[str]:
     evaluation = decision.evaluation
     if evaluation is None or not evaluation.slice_rows:
         return []
-    rows = [(name, f"{count:,}", _part(evaluation.challenger, name), _part(evaluation.champion, name)) for name, count in evaluation.slice_rows.items()]
+    rows = [
+        (name, f"{count:,}", _part(evaluation.challenger, name), _part(evaluation.champion, name))
+        for name, count in evaluation.slice_rows.items()
+    ]
     return ["## Slices, by the gate's metric", _table(("slice", "rows", "challenger", "champion"), rows)]
 
 
@@ -58,12 +59,21 @@ def _part(scores: Scores | None, name: str) -> str:
 def _data(decision: Decision) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("trigger", decision.trigger),
-        ("arrivals", ", ".join(decision.arrivals[:20]) + (f" and {len(decision.arrivals) - 20} more" if len(decision.arrivals) > 20 else "") or "none"),
+        (
+            "arrivals",
+            ", ".join(decision.arrivals[:20]) + (f" and {len(decision.arrivals) - 20} more" if len(decision.arrivals) > 20 else "")
+            or "none",
+        ),
         ("rows", f"{decision.accepted:,} accepted, {decision.rejected:,} rejected, {decision.repeated:,} repeats"),
     ]
     if decision.snapshot:
         found = decision.snapshot
-        rows.append(("snapshot", f"version {found.version} of {found.uri}: {found.rows:,} rows, {found.first} to {found.last}, SHA-256 {found.digest[:16]}"))
+        rows.append(
+            (
+                "snapshot",
+                f"version {found.version} of {found.uri}: {found.rows:,} rows, {found.first} to {found.last}, SHA-256 {found.digest[:16]}",
+            )
+        )
     return rows
 
 

@@ -11,7 +11,16 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BASE = {"tasks.spec", "tasks.records", "tasks.errors", "tasks.settings"}
-PARTS = {"tasks.contract", "tasks.formats", "tasks.frames", "tasks.metrics", "tasks.plots", "tasks.sample", "tasks.staging", "tasks.wording"}
+PARTS = {
+    "tasks.contract",
+    "tasks.formats",
+    "tasks.frames",
+    "tasks.metrics",
+    "tasks.plots",
+    "tasks.sample",
+    "tasks.staging",
+    "tasks.wording",
+}
 VERBS = {f"tasks.{path.stem}" for path in (ROOT / "tasks").glob("*.py")} - BASE - PARTS - {"tasks.__init__"}
 OWNERS = {
     "boto3": {"tasks.stores.s3"},
@@ -19,7 +28,12 @@ OWNERS = {
     "mlflow": {"tasks.stores.models", "tasks.stores.tracking"},
     "skops": {"tasks.stores.models"},
     "deltalake": {"tasks.stores.lake"},
-    "sqlalchemy": {"tasks.stores.ledger.schema", "tasks.stores.ledger.arrivals", "tasks.stores.ledger.cycles", "tasks.stores.ledger.decisions"},
+    "sqlalchemy": {
+        "tasks.stores.ledger.schema",
+        "tasks.stores.ledger.arrivals",
+        "tasks.stores.ledger.cycles",
+        "tasks.stores.ledger.decisions",
+    },
     "typer": {"deployments.command"},
 }
 
@@ -36,7 +50,11 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if (ROOT / inner.replace(".", "/")).with_suffix(".py").exists() or (ROOT / inner.replace(".", "/")).is_dir() else node.module
+                yield (
+                    inner
+                    if (ROOT / inner.replace(".", "/")).with_suffix(".py").exists() or (ROOT / inner.replace(".", "/")).is_dir()
+                    else node.module
+                )
 
 
 def allowed(name: str, target: str) -> bool:

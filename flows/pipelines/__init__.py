@@ -67,7 +67,9 @@ def get(name: str) -> "Pipeline":
     file = path(name)
     found = getattr(_imported(name, file), "PIPELINE", None)
     if not isinstance(found, Pipeline):
-        raise BrokenPipeline(f"{file} defines no PIPELINE; expected `PIPELINE = Pipeline(name={name!r}, ...)` with the Pipeline of tasks.spec.")
+        raise BrokenPipeline(
+            f"{file} defines no PIPELINE; expected `PIPELINE = Pipeline(name={name!r}, ...)` with the Pipeline of tasks.spec."
+        )
     if found.name != name:
         raise BrokenPipeline(f"{file} defines a pipeline named {found.name!r}; name it {name!r}, like its file.")
     return found

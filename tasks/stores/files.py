@@ -54,7 +54,9 @@ def look(uri: str) -> Listing:
     path = Path(uri).expanduser().absolute()
     if not path.exists():
         near = next(parent for parent in path.parents if parent.exists())
-        raise SourceUnavailable(f"The source {path} does not exist; the nearest directory that does is {near}. Create it, or name another source.")
+        raise SourceUnavailable(
+            f"The source {path} does not exist; the nearest directory that does is {near}. Create it, or name another source."
+        )
     try:
         found: list[Look | str] = list(_walk(path, path)) if path.is_dir() else [_look_at(path, path.name)]
     except PermissionError as error:
@@ -88,7 +90,11 @@ def _walk(directory: Path, source: Path) -> Iterator[Look | str]:
             path = Path(entry.path)
             name = path.relative_to(source).as_posix()
             if entry.is_symlink():
-                yield from [_look_at(path, name)] if _leads_inside(path, source) else [f"{name}: a link that leads out of the source or to no file"]
+                yield from (
+                    [_look_at(path, name)]
+                    if _leads_inside(path, source)
+                    else [f"{name}: a link that leads out of the source or to no file"]
+                )
             elif entry.is_dir():
                 yield from _walk(path, source) if unfit(f"{name}/x.csv") is None else [f"{name}/: a hidden or temporary name"]
             elif entry.is_file():

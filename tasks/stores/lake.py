@@ -41,7 +41,13 @@ def committed(pipeline: str, table: Table, arrivals: Sequence[str]) -> frozenset
 
 
 def commit(
-    pipeline: str, table: Table, frames: Iterable[pl.DataFrame], schema: Mapping[str, Any], arrivals: Sequence[str], *, replaced: Sequence[str] = ()
+    pipeline: str,
+    table: Table,
+    frames: Iterable[pl.DataFrame],
+    schema: Mapping[str, Any],
+    arrivals: Sequence[str],
+    *,
+    replaced: Sequence[str] = (),
 ) -> int:
     """Add the frames of these arrivals in one commit, and take the rows of the `replaced` files out in the same; give the new version.
 
@@ -79,7 +85,9 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None) ->
     try:
         found = DeltaTable(_place(uri(pipeline, table)), version=version, storage_options=_options())
     except DeltaError as error:
-        raise Breakdown(f"Version {version} of {uri(pipeline, table)} cannot be opened: {error}. Was the lake moved or cleaned up?") from error
+        raise Breakdown(
+            f"Version {version} of {uri(pipeline, table)} cannot be opened: {error}. Was the lake moved or cleaned up?"
+        ) from error
     schema = pl.DataFrame(pa.schema(found.schema().to_arrow()).empty_table()).schema
     files = [unquote(file) if file.startswith("/") else file for file in found.file_uris()]
     if not files:
@@ -106,7 +114,9 @@ def _place(path: str) -> str:
 def _writer(schema: Mapping[str, Any]) -> WriterProperties:
     """Choose what writes fastest: light compression, and dictionaries for text only, for numbers seldom repeat."""
     words = {name: ColumnProperties(dictionary_enabled=True) for name, dtype in schema.items() if dtype == pl.String}
-    return WriterProperties(compression="LZ4", default_column_properties=ColumnProperties(dictionary_enabled=False), column_properties=words)
+    return WriterProperties(
+        compression="LZ4", default_column_properties=ColumnProperties(dictionary_enabled=False), column_properties=words
+    )
 
 
 def _options() -> dict[str, str] | None:

@@ -80,7 +80,9 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
         uri = f"models:/{model_id}"
         _fetch(uri, written)
         _ensure_registered(pipeline)
-        version = client.create_model_version(pipeline, uri, run_id=run, tags={**tags, "sha256": written}, model_id=model_id, await_creation_for=0)
+        version = client.create_model_version(
+            pipeline, uri, run_id=run, tags={**tags, "sha256": written}, model_id=model_id, await_creation_for=0
+        )
     return Registered(version=int(version.version), model_uri=uri, sha256=written)
 
 
@@ -125,7 +127,9 @@ def _types(estimator: Any) -> list[str]:
 def _allowed(types: list[str]) -> list[str]:
     foreign = [name for name in types if not name.startswith(TRUSTED)]
     if foreign:
-        raise ModelRejected(f"The model has types that may not be loaded: {foreign}. Use estimators of scikit-learn, or classes of the pipeline's own file.")
+        raise ModelRejected(
+            f"The model has types that may not be loaded: {foreign}. Use estimators of scikit-learn, or classes of the pipeline's own file."
+        )
     return types
 
 
@@ -181,7 +185,9 @@ def _fetch(uri: str, wanted: str) -> Path:
         path = Path(_download(uri, landing))
         found = digest(path)
         if found != wanted:
-            raise ModelRejected(f"The files of {uri} have digest {found}; the ledger has {wanted}. They were changed after the decision and are not loaded.")
+            raise ModelRejected(
+                f"The files of {uri} have digest {found}; the ledger has {wanted}. They were changed after the decision and are not loaded."
+            )
         path.rename(kept)
     return kept
 

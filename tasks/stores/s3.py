@@ -65,7 +65,12 @@ def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
     key = entry["Key"]
     below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
     name = key.removeprefix(below) if key.startswith(below) else key.rpartition("/")[2]
-    return Look(name=name, uri=f"s3://{bucket}/{key}", size=entry["Size"], stamp=f"{entry['ETag'].strip(chr(34))}:{entry['LastModified'].isoformat()}")
+    return Look(
+        name=name,
+        uri=f"s3://{bucket}/{key}",
+        size=entry["Size"],
+        stamp=f"{entry['ETag'].strip(chr(34))}:{entry['LastModified'].isoformat()}",
+    )
 
 
 def read(look: Look, block: int) -> Iterator[bytes]:
@@ -83,7 +88,9 @@ def read(look: Look, block: int) -> Iterator[bytes]:
     except failures.ClientError as error:
         code = error.response["Error"]["Code"]
         if code in ("NoSuchKey", "PreconditionFailed", "404", "412"):
-            raise Changed(f"{look.uri} is not the object that was listed any more ({code}); it is looked at again by the next cycle.") from error
+            raise Changed(
+                f"{look.uri} is not the object that was listed any more ({code}); it is looked at again by the next cycle."
+            ) from error
         raise SourceUnavailable(f"S3 refuses to give {look.uri}: {code}. Allow s3:GetObject to these credentials.") from error
     except failures.BotoCoreError as error:
         raise SourceUnavailable(f"S3 broke off while giving {look.uri}: {error}. Nothing of it was kept; run again.") from error

@@ -60,7 +60,11 @@ def finished(run: str) -> Iterator[None]:
 
 
 def log(
-    run: str, *, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float | None] | None = None, tags: Mapping[str, str] | None = None
+    run: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float | None] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Log in one request; metrics that are undefined are left out."""
     from mlflow.entities import Metric, Param, RunTag
@@ -81,7 +85,12 @@ def log_snapshot(run: str, pipeline: str, snapshot: Snapshot) -> None:
     source = json.dumps({"uri": snapshot.uri, "version": snapshot.version})
     profile = json.dumps({"num_rows": snapshot.rows, "first": snapshot.first, "last": snapshot.last, "sha256": snapshot.digest})
     dataset = Dataset(
-        name=f"{pipeline} v{snapshot.version}", digest=snapshot.digest[:16], source_type="delta", source=source, schema="{}", profile=profile
+        name=f"{pipeline} v{snapshot.version}",
+        digest=snapshot.digest[:16],
+        source_type="delta",
+        source=source,
+        schema="{}",
+        profile=profile,
     )
     client().log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 

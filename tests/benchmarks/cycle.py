@@ -23,7 +23,9 @@ def servers() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory() as home:
         place = settings.read({"RATCHET_HOME": home})
         found = stack.up(place)
-        os.environ.update({"PREFECT_API_URL": found.prefect_api_url, "MLFLOW_TRACKING_URI": found.mlflow_url, "RATCHET_PIPELINES": str(PIPELINES)})
+        os.environ.update(
+            {"PREFECT_API_URL": found.prefect_api_url, "MLFLOW_TRACKING_URI": found.mlflow_url, "RATCHET_PIPELINES": str(PIPELINES)}
+        )
         os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING", "PIDS": ",".join(str(part.pid) for part in found.parts)})
         try:
             yield {}
@@ -66,14 +68,24 @@ def electricity(runs: int) -> None:
         floor, our = median(floors), median(ours)
         note = f"the servers used {sorted(used)[len(used) // 2]:.2f} CPU s besides"
         tell("cold `ratchet run electricity`, whole Elec2, CPU", runs, our.cpu, floor.cpu, 2.0, "CPU s", note=note)
-        tell("  the same, wall beyond the floor's, against 6 s", runs, our.wall - floor.wall, 6.0, 1.0, "s", note=f"ours {our.wall:.2f} s, floor {floor.wall:.2f} s")
+        tell(
+            "  the same, wall beyond the floor's, against 6 s",
+            runs,
+            our.wall - floor.wall,
+            6.0,
+            1.0,
+            "s",
+            note=f"ours {our.wall:.2f} s, floor {floor.wall:.2f} s",
+        )
         _warm(source, runs, floor.cpu, floor.wall)
 
 
 def _warm(source: Path, runs: int, floor_cpu: float, floor_wall: float) -> None:
     from flows.training import continuous_training
 
-    imports = median([command([sys.executable, "-c", "import tests.benchmarks.floor, flows.pipelines.electricity"], {}) for _ in range(runs)])
+    imports = median(
+        [command([sys.executable, "-c", "import tests.benchmarks.floor, flows.pipelines.electricity"], {}) for _ in range(runs)]
+    )
     warm, idle = [], []
     with fresh_home():
         continuous_training("electricity", source=str(source))
@@ -84,7 +96,15 @@ def _warm(source: Path, runs: int, floor_cpu: float, floor_wall: float) -> None:
     work, full = floor_cpu - imports.cpu, median(warm)
     note = f"floor's own work {work:.2f} CPU s; wall {full.wall:.2f} s, floor {floor_wall - imports.wall:.2f} s"
     tell("warm cycle, CPU beyond the floor's own work, against 2 s", runs, full.cpu - work, 2.0, 1.0, "CPU s", note=note)
-    tell("nothing new, share of a full cycle, CPU", len(idle), median(idle).cpu, full.cpu, 0.05, "CPU s", note=f"wall {median(idle).wall:.2f} s")
+    tell(
+        "nothing new, share of a full cycle, CPU",
+        len(idle),
+        median(idle).cpu,
+        full.cpu,
+        0.05,
+        "CPU s",
+        note=f"wall {median(idle).wall:.2f} s",
+    )
 
 
 def big(runs: int, files: int, rows: int) -> None:

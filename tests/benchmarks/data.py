@@ -15,7 +15,7 @@ def elec2(directory: Path, parts: int = 24) -> bool:
     """Lay Elec2 into a directory as CSV files in order of time; tell whether its file is there."""
     if not ELEC2.exists():
         return False
-    rows = pl.read_csv(gzip.open(ELEC2).read(), infer_schema=False)
+    rows = pl.read_csv(gzip.decompress(ELEC2.read_bytes()), infer_schema=False)
     directory.mkdir(parents=True, exist_ok=True)
     size = -(-rows.height // parts)
     for number in range(parts):

@@ -55,7 +55,9 @@ def tried(pipeline: Any, features: pd.DataFrame, target: np.ndarray) -> Any:
     best: tuple[float, Any] = (math.inf, None)
     for candidate in pipeline.candidates:
         size = math.prod(len(values) for values in candidate.search.values())
-        settings = list(ParameterSampler(candidate.search, min(candidate.trials, size), random_state=pipeline.seed)) if candidate.search else [{}]
+        settings = (
+            list(ParameterSampler(candidate.search, min(candidate.trials, size), random_state=pipeline.seed)) if candidate.search else [{}]
+        )
         for params in settings:
             model = clone(candidate.estimator).set_params(**params).fit(features[:older], target[:older])
             loss = log_loss(target[older:], model.predict_proba(features[older:])[:, 1])
@@ -67,7 +69,9 @@ def scores(truth: np.ndarray, chance: np.ndarray) -> dict[str, float]:
     """Score probabilities by the usual metrics."""
     label = chance >= 0.5
     found = {metric.__name__: float(metric(truth, label)) for metric in (accuracy_score, balanced_accuracy_score, f1_score)}
-    return found | {metric.__name__: float(metric(truth, chance)) for metric in (roc_auc_score, average_precision_score, log_loss, brier_score_loss)}
+    return found | {
+        metric.__name__: float(metric(truth, chance)) for metric in (roc_auc_score, average_precision_score, log_loss, brier_score_loss)
+    }
 
 
 def main(name: str, directory: str, out: str) -> None:
@@ -86,7 +90,9 @@ def main(name: str, directory: str, out: str) -> None:
         shown = {
             "model": scores(target[cut:], fitted.predict_proba(features[cut:])[:, 1]),
             "training": scores(target[:cut], fitted.predict_proba(features[:cut])[:, 1]),
-            "majority": scores(target[cut:], DummyClassifier(strategy="prior").fit(features[:cut], target[:cut]).predict_proba(features[cut:])[:, 1]),
+            "majority": scores(
+                target[cut:], DummyClassifier(strategy="prior").fit(features[:cut], target[:cut]).predict_proba(features[cut:])[:, 1]
+            ),
         }
         joblib.dump(clone(chosen).fit(features, target), out)
     print(shown["model"], f"work {time.process_time() - STARTED:.3f}")

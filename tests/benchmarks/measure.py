@@ -30,7 +30,9 @@ def command(words: Sequence[str | Path], environment: Mapping[str, str]) -> Cost
         RuntimeError: if it does not end with 0; its output is in the message.
     """
     started = time.perf_counter()
-    with subprocess.Popen([str(word) for word in words], env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        [str(word) for word in words], env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         output = process.stdout.read() if process.stdout else b""
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -74,4 +76,7 @@ def tell(figure: str, n: int, ours: float, floor: float, target: float, unit: st
     met = ratio >= target if at_least else ratio <= target
     word = ">=" if at_least else "<="
     verdict = "[green]ok[/]" if met else "[bold red]MISSED[/]"
-    console.print(f"{figure:62} n={n:<2} ours {ours:10,.3f}  floor {floor:10,.3f} {unit:10} ratio {ratio:7.3f}  target {word} {target:<6g} {verdict}  {note}", highlight=False)
+    console.print(
+        f"{figure:62} n={n:<2} ours {ours:10,.3f}  floor {floor:10,.3f} {unit:10} ratio {ratio:7.3f}  target {word} {target:<6g} {verdict}  {note}",
+        highlight=False,
+    )

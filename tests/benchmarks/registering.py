@@ -31,7 +31,11 @@ def register(runs: int) -> None:
         with mlflow.start_run():
             head = frame.head(1000)
             logged = mlflow.sklearn.log_model(
-                model, name="theirs", signature=infer_signature(head, model.predict(head)), pip_requirements=requirements, skops_trusted_types=trusted
+                model,
+                name="theirs",
+                signature=infer_signature(head, model.predict(head)),
+                pip_requirements=requirements,
+                skops_trusted_types=trusted,
             )
         version = mlflow.register_model(logged.model_uri, "theirs", await_registration_for=0)
         mlflow.MlflowClient().set_registered_model_alias("theirs", "champion", version.version)
@@ -48,5 +52,13 @@ def register(runs: int) -> None:
         theirs(), ours()
         pairs = [(block(theirs), block(ours)) for _ in range(runs)]
     mine, other = median([pair[1] for pair in pairs]), median([pair[0] for pair in pairs])
-    tell("log + register + alias against MLflow's own, wall", runs, mine.wall, other.wall, 1.5, "s", note="ours reads back and verifies what was stored")
+    tell(
+        "log + register + alias against MLflow's own, wall",
+        runs,
+        mine.wall,
+        other.wall,
+        1.5,
+        "s",
+        note="ours reads back and verifies what was stored",
+    )
     tell("  the same, CPU", runs, mine.cpu, other.cpu, 1.5, "CPU s")

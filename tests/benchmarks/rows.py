@@ -67,7 +67,16 @@ def ingest(runs: int, files: int, rows: int) -> None:
             reader = pl.read_parquet if ending == ".parquet" else pl.read_csv
             plain = median([block(lambda reader=reader, source=source: [reader(path) for path in source.iterdir()]) for _ in range(runs)])  # type: ignore[misc]
             note = f"plain polars reads {total / plain.cpu:,.0f} rows per CPU s: ours takes {ours.cpu / plain.cpu:.1f} x as much"
-            tell(f"ingest {total:,} rows of {ending[1:]}, rows per CPU s", runs, total / ours.cpu, float(target), 1.0, "rows", at_least=True, note=note)
+            tell(
+                f"ingest {total:,} rows of {ending[1:]}, rows per CPU s",
+                runs,
+                total / ours.cpu,
+                float(target),
+                1.0,
+                "rows",
+                at_least=True,
+                note=note,
+            )
             tell("  peak memory against 1,500 MB", runs, ours.peak, 1500.0, 1.0, "MB")
 
 
@@ -100,7 +109,9 @@ def one_arrival(runs: int, rows: int = 20_000) -> None:
                 else:
                     lasts.append(last)
     note = "contents are equal bit for bit" if len(digests) == 1 else "THE CONTENTS DIFFER"
-    tell(f"one arrival of 50 ({rows:,} rows each) against all 50, CPU", runs, median(lasts).cpu, median(alls).cpu, 1 / 20, "CPU s", note=note)
+    tell(
+        f"one arrival of 50 ({rows:,} rows each) against all 50, CPU", runs, median(lasts).cpu, median(alls).cpu, 1 / 20, "CPU s", note=note
+    )
 
 
 def checks(runs: int, rows: int) -> None:

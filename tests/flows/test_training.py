@@ -83,7 +83,9 @@ def test_nothing_new_is_a_skip_without_training_and_a_rewritten_file_is_noticed(
     assert continuous_training("toy").arrivals == ("a.csv",)
 
 
-def test_a_changed_definition_is_tried_again_but_not_on_rows_that_the_champion_has_seen(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_definition_is_tried_again_but_not_on_rows_that_the_champion_has_seen(
+    inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     land(inbox, "a.csv", toy_rows(400))
     own = tmp_path / "own"
     own.mkdir()

@@ -44,7 +44,9 @@ def test_figures_agree_with_their_definitions() -> None:
 
 def test_several_classes_have_metrics_too() -> None:
     truth = np.array(["a", "b", "c", "a"])
-    made = pl.DataFrame({"predicted": ["a", "b", "a", "a"], "p_a": [0.8, 0.1, 0.5, 0.6], "p_b": [0.1, 0.8, 0.2, 0.2], "p_c": [0.1, 0.1, 0.3, 0.2]})
+    made = pl.DataFrame(
+        {"predicted": ["a", "b", "a", "a"], "p_a": [0.8, 0.1, 0.5, 0.6], "p_b": [0.1, 0.8, 0.2, 0.2], "p_c": [0.1, 0.1, 0.3, 0.2]}
+    )
     found = score_all("multiclass", truth, made)
     assert found["accuracy"] == 0.75
     assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.8, 0.3, 0.6])))

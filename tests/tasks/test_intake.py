@@ -293,7 +293,10 @@ def test_every_cell_is_either_a_value_of_its_type_or_an_entry(tmp_path: Path, ce
     assert typed.height == len(cells)
     for cell, value, row in zip(cells, typed["x"], typed["_row"], strict=True):
         named = row in failures["_row"].to_list()
-        assert named == (cell != "" and value is None and cell.strip().lower() not in ("nan", "+nan", "-nan")) or value in (float("inf"), -float("inf"))
+        assert named == (cell != "" and value is None and cell.strip().lower() not in ("nan", "+nan", "-nan")) or value in (
+            float("inf"),
+            -float("inf"),
+        )
 
 
 def test_an_unknown_ending_is_never_parsed(tmp_path: Path) -> None:

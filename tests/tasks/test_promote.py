@@ -74,7 +74,12 @@ def test_the_first_model_needs_absolute_rules_and_baselines_but_no_champion() ->
     assert verdict_of(rules) == "promote"
 
 
-@given(st.sampled_from([None, 0.1, 0.5, 0.9]), st.sampled_from([None, 0.5]), st.sampled_from([None, -1.0, 0.0, 1e-9, 0.5]), st.sampled_from([None, 0.2, 0.9]))
+@given(
+    st.sampled_from([None, 0.1, 0.5, 0.9]),
+    st.sampled_from([None, 0.5]),
+    st.sampled_from([None, -1.0, 0.0, 1e-9, 0.5]),
+    st.sampled_from([None, 0.2, 0.9]),
+)
 def test_nothing_undefined_is_ever_promoted(ours: float | None, theirs: float | None, low: float | None, part: float | None) -> None:
     rules = decide(GATE, evaluation(ours=ours, theirs=theirs, low=low, part=part), CHAMPION) if theirs is not None else ()
     if None in (ours, low, part, theirs):

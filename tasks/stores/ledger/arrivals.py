@@ -112,7 +112,11 @@ def _outcome(arrival: Arrival) -> Mapping[str, Any]:
 
 def _supersede(connection: Connection, pipeline: str, arrival: Arrival) -> None:
     older = _rows(
-        connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == arrival.uri, arrivals.c.seq < arrival.seq, arrivals.c.superseded.is_(False)
+        connection,
+        arrivals.c.pipeline == pipeline,
+        arrivals.c.uri == arrival.uri,
+        arrivals.c.seq < arrival.seq,
+        arrivals.c.superseded.is_(False),
     )
     for version in older:
         connection.execute(arrivals.update().where(arrivals.c.seq == version["seq"]).values(superseded=True))
@@ -126,7 +130,11 @@ def _revive(connection: Connection, pipeline: str, seq: int) -> None:
     """
     mine = (arrivals.c.pipeline == pipeline) & (arrivals.c.duplicate_of == seq)
     found = _rows(connection, mine, arrivals.c.state == "duplicate", arrivals.c.superseded.is_(False))
-    copies = [copy for copy in found if _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]]
+    copies = [
+        copy
+        for copy in found
+        if _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]
+    ]
     for place, copy in enumerate(copies):
         values = {"state": "pending", "duplicate_of": None, "reason": None} if place == 0 else {"duplicate_of": copies[0]["seq"]}
         connection.execute(arrivals.update().where(arrivals.c.seq == copy["seq"]).values(**values))

@@ -104,7 +104,9 @@ def rows_since_training(pipeline: str) -> int:
     table = schema.arrivals
     with reading() as connection:
         newest = connection.execute(trained).scalar() or 0
-        total = connection.execute(sa.select(sa.func.sum(table.c.accepted)).where(table.c.pipeline == pipeline, table.c.cycle > newest)).scalar()
+        total = connection.execute(
+            sa.select(sa.func.sum(table.c.accepted)).where(table.c.pipeline == pipeline, table.c.cycle > newest)
+        ).scalar()
     return int(total or 0)
 
 

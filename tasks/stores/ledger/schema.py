@@ -145,8 +145,12 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         if "disk is full" in str(error.orig):
-            raise DiskFull(f"No space is left for the ledger {_shown(url)}; this change was not made, earlier ones stand. Free space and run again.") from error
-        raise LedgerError(f"The ledger {_shown(url)} refused: {error.orig}. This change was not made, earlier ones stand; see `ratchet doctor`.") from error
+            raise DiskFull(
+                f"No space is left for the ledger {_shown(url)}; this change was not made, earlier ones stand. Free space and run again."
+            ) from error
+        raise LedgerError(
+            f"The ledger {_shown(url)} refused: {error.orig}. This change was not made, earlier ones stand; see `ratchet doctor`."
+        ) from error
 
 
 @functools.cache
@@ -158,7 +162,9 @@ def _open(url: str) -> Engine:
         if found is None:
             connection.execute(meta.insert().values(name="schema", value=str(SCHEMA_VERSION)))
         elif found != str(SCHEMA_VERSION):
-            raise LedgerError(f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads version {SCHEMA_VERSION}. Use the Ratchet that wrote it.")
+            raise LedgerError(
+                f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads version {SCHEMA_VERSION}. Use the Ratchet that wrote it."
+            )
     return engine
 
 

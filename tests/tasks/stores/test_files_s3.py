@@ -12,7 +12,10 @@ from tasks.stores import files, lake, ledger, s3
 from tests.landing import arrival, take_in_from, toy_rows
 from tests.servers import radosgw
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(radosgw.absent()), reason=f"not installed: {', '.join(radosgw.absent())}; see .ci/packages")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(radosgw.absent()), reason=f"not installed: {', '.join(radosgw.absent())}; see .ci/packages"),
+]
 
 
 @pytest.fixture(scope="module")
