@@ -24,30 +24,31 @@ from tasks.stores.ledger import Lease
 logger = logging.getLogger(__name__)
 
 _SLICE = 250_000
+MARK = pl.Enum(["keep", "repeat", "conflict"])
+KEEP, REPEAT, CONFLICT = (pl.lit(mark, dtype=MARK) for mark in MARK.categories)
 
 
 def marks(pipeline: Pipeline, staged: pl.LazyFrame, known: pl.LazyFrame | None) -> pl.DataFrame:
     """Say of each staged row whether it is kept, a repeat, or in conflict with another row of its key.
 
-    Returns a frame in the order of the rows: `_arrival`, `_row` and `mark` ("keep", "repeat" or "conflict"). `known` are rows of the
+    Returns a frame in the order of the rows: `_seq`, `_row` and `mark` ("keep", "repeat" or "conflict"). `known` are rows of the
     lake with the same columns. Content is compared by two 64-bit hashes of it: two different rows are taken for one with
     probability n^2 / 2^129, for a billion rows less than 1e-20.
     """
     columns = list(contract.dtypes(pipeline.contract))
     content = [pl.struct(columns).hash(seed).alias(f"_h{seed}") for seed in (1, 2)]
-    rows = staged.select("_arrival", "_seq", "_row", *pipeline.key, *content).collect(engine="streaming")
-    repeat = _seen_before(rows, ["_h1", "_h2"] if pipeline.key else ["_seq", "_h1", "_h2"])
+    rows = staged.select("_seq", "_row", *pipeline.key, *content).collect(engine="streaming")
+    repeat = _seen_before(rows, rows["_h1"], ["_h1", "_h2"] if pipeline.key else ["_seq", "_h1", "_h2"])
     if not pipeline.key:
-        return rows.select("_arrival", "_row", mark=pl.when(repeat).then(pl.lit("repeat")).otherwise(pl.lit("keep")))
-    conflict = _seen_before(rows, list(pipeline.key))
-    rows = rows.with_columns(mark=pl.when(repeat).then(pl.lit("repeat")).when(conflict).then(pl.lit("conflict")).otherwise(pl.lit("keep")))
-    return (rows if known is None else _against(rows, known, pipeline.key, content)).select("_arrival", "_row", "mark")
+        return rows.select("_seq", "_row", mark=pl.when(repeat).then(REPEAT).otherwise(KEEP))
+    conflict = _seen_before(rows, rows.select(pipeline.key).hash_rows(), list(pipeline.key))
+    rows = rows.with_columns(mark=pl.when(repeat).then(REPEAT).when(conflict).then(CONFLICT).otherwise(KEEP))
+    return (rows if known is None else _against(rows, known, pipeline.key, content)).select("_seq", "_row", "mark")
 
 
-def _seen_before(rows: pl.DataFrame, columns: list[str]) -> pl.Series:
-    """Tell of each row whether an earlier one has the same values; where the columns' hashes all differ, none has."""
-    twice = rows.select(columns).hash_rows().is_duplicated()
-    suspects = rows.with_row_index("_place").filter(twice)
+def _seen_before(rows: pl.DataFrame, hashes: pl.Series, columns: list[str]) -> pl.Series:
+    """Tell of each row whether an earlier one has the same values; rows whose hash is like no other's need no closer look."""
+    suspects = rows.with_row_index("_place").filter(hashes.is_duplicated())
     later = suspects.filter(~pl.struct(columns).is_first_distinct())["_place"]
     return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True).scatter(later, True)
 
@@ -60,7 +61,7 @@ def _against(rows: pl.DataFrame, known: pl.LazyFrame, key: tuple[str, ...], cont
     joined = rows.lazy().join(old, on=key, how="left", suffix="_known", nulls_equal=True, maintain_order="left")
     found = pl.col("_h1_known").is_not_null()
     equal = (pl.col("_h1") == pl.col("_h1_known")) & (pl.col("_h2") == pl.col("_h2_known"))
-    mark = pl.when(found & equal).then(pl.lit("repeat")).when(found).then(pl.lit("conflict")).otherwise("mark")
+    mark = pl.when(found & equal).then(REPEAT).when(found).then(CONFLICT).otherwise("mark")
     return joined.with_columns(mark=mark).collect(engine="streaming")
 
 
@@ -80,7 +81,7 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     _commit_bad(pipeline, fresh, rows, marked)
     _commit_good(pipeline, fresh, rows, marked)
     counts = _counted(marked)
-    arrivals = tuple(_outcome(part, counts.get(part.arrival.id, {})) for part in fresh) + _recovered(
+    arrivals = tuple(_outcome(part, counts.get(part.arrival.seq, {})) for part in fresh) + _recovered(
         pipeline, [part for part in staged if part.arrival.id in earlier]
     )
     ledger.settle(lease, arrivals)
@@ -130,7 +131,8 @@ def _commit_bad(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame 
     new = [arrival for arrival in ids if arrival not in lake.committed(pipeline.name, "quarantine", ids)]
     entries = [pl.read_ipc(part.bad) for part in fresh if part.bad is not None and part.arrival.id in new]
     if rows is not None and marked is not None:
-        entries.append(_conflicts(pipeline, rows, marked.filter((pl.col("mark") == "conflict") & pl.col("_arrival").is_in(new))))
+        mine = [part.arrival.seq for part in fresh if part.arrival.id in new]
+        entries.append(_conflicts(pipeline, rows, marked.filter((pl.col("mark") == "conflict") & pl.col("_seq").is_in(mine))))
     frames = [frame for frame in entries if frame.height]
     if frames:
         lake.commit(pipeline.name, "quarantine", frames, ENTRY, new)
@@ -142,17 +144,17 @@ def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> 
         return pl.DataFrame(schema=ENTRY)
     columns = list(contract.dtypes(pipeline.contract))
     value = pl.struct(list(pipeline.key)).struct.json_encode()
-    found = rows.join(marked.lazy().select("_arrival", "_row"), on=["_arrival", "_row"], how="semi").with_columns(
+    found = rows.join(marked.lazy().select("_seq", "_row"), on=["_seq", "_row"], how="semi").with_columns(
         column=pl.lit(", ".join(pipeline.key)), rule=pl.lit("key_conflict"), value=value, record=pl.struct(columns).struct.json_encode()
     )
     return found.select(list(ENTRY)).collect()
 
 
-def _counted(marked: pl.DataFrame | None) -> dict[str, dict[str, int]]:
+def _counted(marked: pl.DataFrame | None) -> dict[int, dict[str, int]]:
     """Count each arrival's rows by their mark."""
-    counts: dict[str, dict[str, int]] = {}
-    for arrival, mark, rows in marked.group_by("_arrival", "mark").len().iter_rows() if marked is not None else ():
-        counts.setdefault(arrival, {})[mark] = rows
+    counts: dict[int, dict[str, int]] = {}
+    for seq, mark, rows in marked.group_by("_seq", "mark").len().iter_rows() if marked is not None else ():
+        counts.setdefault(seq, {})[mark] = rows
     return counts
 
 

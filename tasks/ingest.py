@@ -28,7 +28,7 @@ from tasks.stores import files
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 128 << 20
 MAX_FILES = 200
 
 
@@ -159,7 +159,7 @@ def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
 
 
 def batches(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
-    """Part arrivals, in their order, into batches of at most 256 MiB and 200 files; a larger file is a batch of its own."""
+    """Part arrivals, in their order, into batches of at most 128 MiB and 200 files; a larger file is a batch of its own."""
     batch: list[Arrival] = []
     for arrival in arrivals:
         if batch and (len(batch) >= MAX_FILES or sum(part.size for part in batch) + arrival.size > MAX_BYTES):
