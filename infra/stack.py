@@ -6,6 +6,7 @@ callers at once start one stack. Where PREFECT_API_URL or MLFLOW_TRACKING_URI na
 
 import fcntl
 import json
+import os
 import socket
 import time
 import urllib.error
@@ -26,10 +27,14 @@ _PORTS = {"prefect": 4200, "mlflow": 5000}
 
 @dataclass(frozen=True)
 class Service:
-    """A process that a caller wants kept running beside the servers, with `environment` to find them."""
+    """A process that a caller wants kept running beside the servers, with `environment` to find them.
+
+    One that runs with another `version` than the caller's is stopped and started anew.
+    """
 
     name: str
     command: tuple[str, ...]
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Part:
     owned: bool
     pid: int | None = None
     since: str | None = None
+    version: str = ""
 
     @property
     def alive(self) -> bool:
@@ -78,7 +84,10 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
     """Give what a process needs in its environment to work with the stack."""
     return {
         **servers.QUIET,
-        "RATCHET_HOME": str(settings.home),
+        "RATCHET_HOME": str(settings.home),  # these four absolute: a process started there may have another working directory
+        "RATCHET_PIPELINES": os.pathsep.join(map(str, settings.pipelines)),
+        "RATCHET_LEDGER_URL": settings.ledger_url,
+        "RATCHET_LAKE": settings.lake,
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_API_URL": stack.prefect_api_url,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # never Prefect's hidden temporary server
@@ -110,7 +119,12 @@ def up(settings: Settings, services: Sequence[Service] = ()) -> Stack:
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with _locked(settings):
-        parts = {part.name: part for part in _recorded(settings) if part.alive}
+        wanted = {service.name: service.version for service in services}
+        alive = [part for part in _recorded(settings) if part.alive]
+        outdated = [part for part in alive if part.version != wanted.get(part.name, part.version)]
+        parts = {part.name: part for part in alive if part not in outdated}
+        for part in outdated:
+            _stop(part)
         new: list[Part] = []
         try:
             new += _start_servers(settings, parts)
@@ -167,7 +181,7 @@ def _launch(settings: Settings, server: Server) -> Part:
 
 def _start_service(settings: Settings, stack: Stack, service: Service) -> Part:
     pid = process.start(service.command, environment(settings, stack), _log(settings, service.name))
-    return Part(service.name, None, owned=True, pid=pid, since=process.started(pid))
+    return Part(service.name, None, owned=True, pid=pid, since=process.started(pid), version=service.version)
 
 
 def _await(settings: Settings, part: Part, server: Server) -> None:

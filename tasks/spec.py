@@ -105,7 +105,7 @@ class Gate:
     - `min_rows`: fewest unseen rows a comparison may rest on; `min_train_rows`: fewest rows a model may be trained on.
     - `bound`: absolute floor (or ceiling, where lower is better) of the metric.
     - `beat_baselines`: the challenger's metric must be better than every trivial baseline's.
-    - `margin`: how much better than the champion, at `confidence`: the lower end of the interval of the improvement must exceed it.
+    - `margin`: how much better than the champion, at `confidence`: the lower end of the two-sided interval of the improvement must exceed it.
       A negative margin asks only for "not worse by more than that".
     - `slice_tolerance`: how much worse than the champion any declared slice of at least `min_slice_rows` may be; None: slices are only shown.
     """

@@ -15,6 +15,8 @@ from tasks.records import Arrival, Cleaned
 from tasks.spec import Pipeline
 from tasks.stores import ledger
 
+STAGING: Path | None = None  # where to stage instead of beside the source
+
 
 def take_in(source: Path, name: str = "toy") -> Cleaned:
     """Take in everything outstanding, as a cycle does, and give what became of the last batch."""
@@ -23,7 +25,7 @@ def take_in(source: Path, name: str = "toy") -> Cleaned:
 
 def take_in_as(pipeline: Pipeline, source: Path) -> Cleaned:
     """The same for a pipeline that is no file."""
-    return _take_in(pipeline, str(source), source.parent / "staged")
+    return _take_in(pipeline, str(source), STAGING or source.parent / "staged")
 
 
 def _take_in(pipeline: Pipeline, source: str, staging: Path) -> Cleaned:
