@@ -11,12 +11,21 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Flow, get_client
 from prefect.context import FlowRunContext, get_run_context
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import stack
 from tasks import settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Workers(ThreadPoolTaskRunner[Any]):
+    """Threads for the tasks of one flow run, as many as the settings say when it starts, not when the flow was imported."""
+
+    def duplicate(self) -> "Workers":
+        """Give the runner of one flow run."""
+        return Workers(max_workers=settings.read().workers)
 
 
 class EmbeddedFlow(Flow[P, R]):
@@ -30,7 +39,8 @@ class EmbeddedFlow(Flow[P, R]):
 
 def embedded(**options: Any) -> Callable[[Callable[P, R]], EmbeddedFlow[P, R]]:
     """Make a function an `EmbeddedFlow` with the options of a Prefect flow."""
-    return lambda function: EmbeddedFlow(function, **options)
+    runner: Any = Workers()
+    return lambda function: EmbeddedFlow(function, task_runner=runner, **options)
 
 
 def tag_run(*names: str) -> None:

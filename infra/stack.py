@@ -92,7 +92,6 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
         "PREFECT_API_URL": stack.prefect_api_url,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # never Prefect's hidden temporary server
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",  # the default is pickle
-        "PREFECT_TASK_RUNNER_THREAD_POOL_MAX_WORKERS": str(settings.workers),
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # the default of 7 makes a dead server hang a cycle for minutes
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
