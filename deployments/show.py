@@ -58,10 +58,9 @@ def cycle(name: str, source: str | None, trigger: str) -> Decision:
 
 
 def line(decision: Decision) -> str:
-    """Give a decision as one readable line with colours."""
-    colour = COLOURS[decision.verdict]
-    taken = f"{decision.accepted:,} rows, {decision.rejected:,} rejected"
-    return f"[{colour}]{decision.verdict.upper():7}[/] cycle {decision.cycle} · {taken} · {decision.sentence}"
+    """Give a decision as one line with colours."""
+    verdict = f"[{COLOURS[decision.verdict]}]{decision.verdict.upper():7}[/]"
+    return f"{verdict} cycle {decision.cycle:<3} {wording.brief(decision)}; {decision.accepted:,} rows, {decision.rejected:,} rejected"
 
 
 def decision(made: Decision, *, as_json: bool) -> None:
@@ -70,6 +69,7 @@ def decision(made: Decision, *, as_json: bool) -> None:
         as_json_text(made.as_dict())
         return
     console.print(line(made), highlight=False)
+    console.print(f"  {made.sentence}", highlight=False)
     for note in made.notes:
         console.print(f"  [dim]- {note}[/]", highlight=False)
     for label, url in (("Prefect", made.prefect_url), ("MLflow", made.mlflow_url)):

@@ -163,6 +163,7 @@ def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion
         difference=difference(metric, unseen.truth, ours, theirs, pipeline.gate.confidence) if theirs is not None else None,
         slice_rows={name: int(mask.sum()) for name, mask in unseen.parts.items()},
         predictions=str(into / "predictions.arrow"),
+        metric=metric.name,
         training=_training(pipeline, prepared, model),
         champion_error=problem,
     )

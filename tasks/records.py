@@ -167,7 +167,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Champion, challenger and baselines on the same unseen rows; `training` is how the challenger does on what it was fitted on."""
+    """Champion, challenger and baselines on the same unseen rows; `metric` is the gate's,
+    `training` is how the challenger does on what it was fitted on."""
 
     rows: int
     first: str | None
@@ -179,6 +180,7 @@ class Evaluation:
     difference: Difference | None
     slice_rows: dict[str, int]
     predictions: str
+    metric: str = ""
     training: dict[str, float | None] = field(default_factory=dict)
     champion_error: str | None = None
 

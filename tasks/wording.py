@@ -15,6 +15,20 @@ def heading(decision: Decision) -> str:
     return f"{decision.pipeline} · cycle {decision.cycle} · {decision.verdict.upper()}"
 
 
+def brief(decision: Decision) -> str:
+    """Give what a decision rests on in a few words: the challenger's figure against the champion's, or why nothing was trained."""
+    found = decision.evaluation
+    if found is None:
+        return decision.sentence
+    ours = f"{found.metric} {_figure(found.challenger.metrics.get(found.metric))} ({found.challenger.model})"
+    if found.champion is None or found.difference is None:
+        return f"{ours}, {'the first model' if decision.previous is None else 'the champion could not be scored'}"
+    theirs = f"{_figure(found.champion.metrics.get(found.metric))} (champion {decision.previous})"
+    low, high = found.difference.low, found.difference.high
+    gain = "undefined" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+    return f"{ours} against {theirs}, gain {gain}"
+
+
 def markdown(decision: Decision) -> str:
     """Tell the decision with its rules, scores and lineage, as markdown."""
     parts = [f"# {heading(decision)}", decision.sentence]

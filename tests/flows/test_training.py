@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from datetime import date, timedelta
 from pathlib import Path
 
 import httpx
 import mlflow
+import numpy as np
 import polars as pl
 import pytest
 
@@ -262,3 +264,47 @@ def test_the_same_snapshot_and_seed_give_the_same_decision(inbox: Path, tmp_path
     assert first.snapshot.digest == second.snapshot.digest
     assert first.rules == second.rules
     assert lake.scan("toy").collect().height == 400
+
+
+def test_several_classes_without_time_or_key_are_ordered_by_arrival(cycle_home: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    source = tmp_path / "in"
+    source.mkdir()
+    verdicts = []
+    for number in range(2):
+        width, height = random.uniform(0, 2, (2, 300))
+        sort = np.where((width < 1) & (height < 1), "small", np.where(width > height, "flat", "tall"))
+        pl.DataFrame({"width": width, "height": height, "sort": sort}).write_parquet(source / f"{number}.parquet")
+        verdicts.append(continuous_training("sorts", source=str(source)).verdict)
+    assert verdicts == ["promote", "keep"]
+    scorer = score.load("models:/sorts@champion", pipelines.get("sorts"))
+    made = scorer.predict(pl.DataFrame({"width": [0.2, 1.9], "height": [0.2, 1.2]}))
+    assert made["predicted"].to_list() == ["small", "flat"]
+    assert {"p_small", "p_flat", "p_tall"} <= set(made.columns)
+
+
+def test_a_regression_over_days_trains_in_its_window_and_explains_itself(cycle_home: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    days = [date(2024, 1, 1) + timedelta(days=int(day)) for day in np.sort(random.integers(0, 100, 2000))]
+    weight, urgent = random.uniform(1, 9, 2000), random.integers(0, 2, 2000).astype(bool)
+    amount = 3 * weight + 5 * urgent + random.normal(0, 0.5, 2000)
+    pl.DataFrame({"day": days, "weight": weight, "urgent": urgent, "amount": amount}).write_csv(tmp_path / "sales.csv")
+    decision = continuous_training("amounts", source=str(tmp_path / "sales.csv"))
+    assert (decision.verdict, decision.params) == ("promote", {"alpha": 0.1})
+    assert decision.snapshot is not None
+    assert decision.snapshot.first == "2024-02-10"  # the window's 60 days
+    assert decision.evaluation is not None
+    assert decision.evaluation.first == "2024-03-31"
+    assert {scores.model for scores in decision.evaluation.baselines} == {"mean", "last_value"}
+
+
+def test_a_candidate_that_fails_is_noted_and_the_others_go_on(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    own = tmp_path / "own"
+    own.mkdir()
+    text = pipelines.path("toy").read_text().replace("LogisticRegression(max_iter=200)", "LogisticRegression(C=-1.0)")
+    (own / "toy.py").write_text(text)
+    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
+    decision = continuous_training("toy")
+    assert (decision.verdict, decision.challenger) == ("promote", "tree")
+    assert any(note.startswith("linear #1 could not be trained") for note in decision.notes)
