@@ -60,7 +60,8 @@ def cycle(name: str, source: str | None, trigger: str) -> Decision:
 def line(decision: Decision) -> str:
     """Give a decision as one line with colours."""
     verdict = f"[{COLOURS[decision.verdict]}]{decision.verdict.upper():7}[/]"
-    return f"{verdict} cycle {decision.cycle:<3} {wording.brief(decision)}; {decision.accepted:,} rows, {decision.rejected:,} rejected"
+    rejected = f"; {decision.rejected:,} rows rejected" if decision.rejected else ""
+    return f"{verdict} cycle {decision.cycle:<3} {wording.brief(decision)}{rejected}"
 
 
 def decision(made: Decision, *, as_json: bool) -> None:

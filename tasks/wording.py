@@ -23,7 +23,7 @@ def brief(decision: Decision) -> str:
     ours = f"{found.metric} {_figure(found.challenger.metrics.get(found.metric))} ({found.challenger.model})"
     if found.champion is None or found.difference is None:
         return f"{ours}, {'the first model' if decision.previous is None else 'the champion could not be scored'}"
-    theirs = f"{_figure(found.champion.metrics.get(found.metric))} (champion {decision.previous})"
+    theirs = _figure(found.champion.metrics.get(found.metric))
     low, high = found.difference.low, found.difference.high
     gain = "undefined" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
     return f"{ours} against {theirs}, gain {gain}"
