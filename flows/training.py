@@ -136,7 +136,10 @@ def _take_in_batch(cycle: Cycle, draft: Decision, batch: list[Arrival]) -> Decis
     what = batch[0].name if len(batch) == 1 else f"{len(batch)} arrivals"
     staged = ingest(cycle.spec, batch, str(cycle.work / "staged"), what)
     cleaned = clean(cycle.spec, cycle.lease, staged, what)
-    refused = tuple(f"{arrival.name} was quarantined: {arrival.reason}" for arrival in cleaned.arrivals if arrival.state == "quarantined")
+    set_aside = [arrival for arrival in cleaned.arrivals if arrival.state == "quarantined" or arrival.rejected]
+    refused = tuple(
+        f"{part.name} {'was quarantined' if part.state == 'quarantined' else 'has rows in quarantine'}: {part.reason}" for part in set_aside
+    )
     return replace(
         draft,
         arrivals=draft.arrivals + tuple(arrival.name for arrival in cleaned.arrivals),

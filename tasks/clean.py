@@ -164,8 +164,11 @@ def _outcome(part: Staged, counts: Mapping[str, int]) -> Arrival:
         return replace(part.arrival, state="duplicate")
     if not part.accepted:
         return replace(part.arrival, state="quarantined", rejected=part.rejected, reason=part.reason)
-    rejected = part.rejected + counts.get("conflict", 0)
-    return replace(part.arrival, state="ingested", accepted=counts.get("keep", 0), rejected=rejected, repeated=counts.get("repeat", 0))
+    conflicts = counts.get("conflict", 0)
+    known = f"The key of {conflicts} rows is known with other content." if conflicts else ""
+    reason = " ".join(filter(None, (part.reason, known))) or None
+    kept, rejected = counts.get("keep", 0), part.rejected + conflicts
+    return replace(part.arrival, state="ingested", accepted=kept, rejected=rejected, repeated=counts.get("repeat", 0), reason=reason)
 
 
 def _recovered(pipeline: Pipeline, parts: Sequence[Staged]) -> tuple[Arrival, ...]:

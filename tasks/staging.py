@@ -1,5 +1,6 @@
 """Staging: what one arrival's rows become before they are committed, as Arrow files that grow chunk by chunk."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from tasks.records import Arrival, Staged
 # What every row of the lake has beside the contract's columns, and what describes a row that was set aside.
 ORIGIN = {"_arrival": pl.String, "_file": pl.String, "_seq": pl.Int64, "_row": pl.Int64}
 ENTRY = {**ORIGIN, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
+
+
+MOST = 5  # rules that a reason names
 
 
 class Spill:
@@ -56,6 +60,7 @@ class Stage:
         self._reason = arrival.reason
         self._rejected = 0
         self._refused = False
+        self._broken: Counter[str] = Counter()
 
     def write(self, raw: pl.DataFrame, good: pl.DataFrame, failures: pl.DataFrame) -> None:
         """Add good rows, and failures with the raw rows that they are about."""
@@ -65,6 +70,7 @@ class Stage:
         if failures.height:
             self._bad.write(self._entries(raw, failures))
             self._rejected += failures["_row"].n_unique()
+            self._broken.update(f"{rule} in {column}" for column, rule in failures.select("column", "rule").iter_rows())
 
     def refuse(self, reason: str) -> None:
         """Quarantine the arrival whole: one entry says why, and no row of it is kept."""
@@ -83,9 +89,16 @@ class Stage:
             bad=bad,
             accepted=self._good.rows,
             rejected=self._rejected,
-            reason=self._reason or (None if self._good.rows else "No row meets the contract."),
+            reason=self._reason or self._told(),
             notes=(note,) if self.extra else (),
         )
+
+    def _told(self) -> str | None:
+        """Say which rules were broken, the most frequent first, or None if none was."""
+        broken = ", ".join(f"{rule} ({count})" for rule, count in self._broken.most_common(MOST))
+        if not self._good.rows:
+            return f"No row meets the contract: {broken}."
+        return f"Rows break the contract: {broken}." if broken else None
 
     def _origin(self) -> dict[str, pl.Expr]:
         own = {"_arrival": pl.lit(self.arrival.id), "_file": pl.lit(self.arrival.uri)}

@@ -167,7 +167,7 @@ def test_a_contract_that_no_row_meets_quarantines_every_row_and_says_so(source: 
     toy_rows(10).with_columns(label=pl.lit("maybe")).write_csv(source / "a.csv")
     assert take_in(source).accepted == 0
     assert (arrival("a.csv").state, arrival("a.csv").rejected) == ("quarantined", 10)
-    assert arrival("a.csv").reason == "No row meets the contract."
+    assert arrival("a.csv").reason == "No row meets the contract: isin(['yes', 'no']) in label (10)."
     assert quarantine().height == 10
 
 
@@ -201,6 +201,7 @@ def test_rows_that_are_known_by_key_are_repeats_if_equal_and_quarantined_if_not(
     assert (done.accepted, done.repeated, done.rejected) == (5, 9, 1)
     assert rows()["id"].is_unique().all()
     assert quarantine().row(0, named=True)["rule"] == "key_conflict"
+    assert arrival("b.csv").reason == "The key of 1 rows is known with other content."
 
 
 def test_exact_duplicates_within_an_arrival_are_dropped_also_without_a_key(source: Path) -> None:
