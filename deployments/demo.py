@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
+from rich.progress import Progress, TaskID, TimeElapsedColumn
 from rich.table import Table
 
 from deployments import show, stack, stream
@@ -28,19 +29,23 @@ def play(name: str, data: Path | None, arrivals: int) -> None:
     """
     spec = pipelines.get(name)
     inbox = Path(source_of(spec))
+    total = stream.WEEKS if name == "visitors" and data is None else arrivals
     landings = _made_up(inbox) if name == "visitors" and data is None else _from_file(spec, data, arrivals, inbox)
     running = stack.up()
     if ledger.last_cycle(name) is not None:
         console.print(f"[dim]{name} has run before in this home: what it has seen it does not take in twice.[/]")
     console.print(f"Data lands in {inbox}", highlight=False, soft_wrap=True)
-    made = [_cycle(name, path) for path in landings]
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task("landing", total=total)
+        made = [_cycle(name, path, progress, bar) for path in landings]
     _summary(spec, made)
     show.stack(running)
 
 
-def _cycle(name: str, landed: Path) -> Decision:
-    with console.status(f"{landed.name} landed: taking in, training, comparing ..."):
-        decision = continuous_training(name, trigger="demo")
+def _cycle(name: str, landed: Path, progress: Progress, bar: TaskID) -> Decision:
+    progress.update(bar, description=f"{landed.name}: taking in, training, comparing")
+    decision = continuous_training(name, trigger="demo")
+    progress.advance(bar)
     console.print(f"[bold]{landed.name}[/]  {show.line(decision)}", highlight=False)
     return decision
 

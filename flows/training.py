@@ -91,6 +91,8 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     lease = ledger.begin(spec.name, trigger=trigger, definition=definition, flow_run=runtime.flow_run.id)
     last = ledger.last_cycle(spec.name, before=lease.cycle)
     work = settings.read().work / spec.name / f"cycle-{lease.cycle}"
+    for left in work.parent.glob("cycle-*"):  # of cycles that were killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
     except BaseException as error:

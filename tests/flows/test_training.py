@@ -138,6 +138,15 @@ def test_the_callers_mistakes_are_named_and_leave_no_cycle(cycle_home: Path, tmp
     assert ledger.last_cycle("toy") is None
 
 
+def test_what_a_killed_cycle_left_behind_is_removed(inbox: Path, cycle_home: Path) -> None:
+    left = cycle_home / "work" / "toy" / "cycle-0"
+    left.mkdir(parents=True)
+    (left / "features.arrow").write_text("left")
+    land(inbox, "a.csv", toy_rows(400))
+    continuous_training("toy")
+    assert list((cycle_home / "work" / "toy").glob("cycle-*")) == []
+
+
 def test_a_running_cycle_is_not_disturbed(inbox: Path) -> None:
     land(inbox, "a.csv", toy_rows(400))
     lease = ledger.begin("toy", trigger="test", definition="", flow_run=None)
