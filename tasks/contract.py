@@ -92,11 +92,18 @@ def _described(cases: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _typed(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Give the column as `dtype`, null where that would change a value: 1.5 is no integer, 2 no boolean, and a number no moment."""
     if column.dtype in (pl.Categorical, pl.Enum, pl.Null):
         column = column.cast(pl.String)
     if column.dtype == pl.String and dtype != pl.String:
         column = _from_text(column, dtype)
-    return column.cast(dtype, strict=False)
+    if column.dtype.is_float() and dtype == pl.Int64:
+        column = column.to_frame("n").select(pl.when(pl.col("n") == pl.col("n").round()).then("n")).to_series()
+    if column.dtype.is_numeric() and dtype == pl.Boolean:
+        column = column.cast(pl.Float64).replace_strict({0.0: False, 1.0: True}, default=None, return_dtype=pl.Boolean)
+    if column.dtype.is_numeric() and dtype.is_temporal():
+        return pl.Series(column.name, [None] * len(column), dtype=dtype)
+    return _in_utc(column).cast(dtype, strict=False)
 
 
 def _from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -129,7 +136,13 @@ def _moments(text: pl.Series) -> pl.Series:
         moments = text.str.to_datetime(strict=False, time_unit="us")
     except pl.exceptions.ComputeError:  # no value looks like a date and time at all
         return pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-    return moments.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if moments.dtype.time_zone else moments  # type: ignore[attr-defined]
+    return _in_utc(moments)
+
+
+def _in_utc(column: pl.Series) -> pl.Series:
+    """Write moments of another time zone in UTC, without a zone."""
+    zone = column.dtype.time_zone if isinstance(column.dtype, pl.Datetime) else None
+    return column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zone else column
 
 
 def _lost(raw: pl.DataFrame, typed: pl.DataFrame, name: str, rule: str) -> pl.DataFrame:

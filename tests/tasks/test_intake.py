@@ -3,8 +3,11 @@
 import gzip
 import os
 from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import pandera.polars
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given
@@ -298,6 +301,30 @@ def test_every_cell_is_either_a_value_of_its_type_or_an_entry(tmp_path: Path, ce
             float("inf"),
             -float("inf"),
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "kept"),
+    [
+        (pl.Series([1.0, 1.5]), int, [1, None]),
+        (pl.Series(["1.0", "1.5"]), int, [1, None]),
+        (pl.Series([0, 1, 2]), bool, [False, True, None]),
+        (pl.Series(["True", "0", "maybe"]), bool, [True, False, None]),
+        (pl.Series([1_700_000_000_000]), datetime, [None]),
+        (pl.Series([datetime(2024, 6, 1, 12)]).dt.replace_time_zone("Europe/Berlin"), datetime, [datetime(2024, 6, 1, 10)]),
+        (pl.Series(["2024-06-01T12:00:00+02:00"]), datetime, [datetime(2024, 6, 1, 10)]),
+        (pl.Series(["2024-06-01", "June"]), date, [date(2024, 6, 1), None]),
+        (pl.Series([Decimal("1.25")]), float, [1.25]),
+        (pl.Series(["a"], dtype=pl.Categorical), str, ["a"]),
+    ],
+)
+def test_a_value_is_taken_over_exactly_or_is_an_entry(given: pl.Series, wanted: type, kept: list[object]) -> None:
+    class Rows(pandera.polars.DataFrameModel):
+        value: wanted = pandera.polars.Field(nullable=True)  # type: ignore[valid-type]
+
+    typed, failures = contract.parse(pl.DataFrame({"_row": range(len(given)), "value": given}), Rows)
+    assert typed["value"].to_list() == kept
+    assert failures["_row"].to_list() == [place for place, value in enumerate(kept) if value is None]
 
 
 def test_an_unknown_ending_is_never_parsed(tmp_path: Path) -> None:
