@@ -19,6 +19,7 @@ from flows import pipelines
 from flows.embedded import embedded, tag_run
 from tasks import settings
 from tasks.clean import clean
+from tasks.errors import BrokenPipeline
 from tasks.evaluate import evaluate
 from tasks.feature import feature
 from tasks.ingest import batches, ingest
@@ -212,7 +213,7 @@ def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[
     trials = [future.result() for _, future in futures if future.state.is_completed()]
     failed = tuple(f"{name} could not be trained: {future.state.message}" for name, future in futures if not future.state.is_completed())
     if not trials:
-        futures[0][1].result()
+        raise BrokenPipeline(f"No candidate of {spec.name!r} could be trained; the champion stays. {'; '.join(failed)}")
     return best_of(trials, METRICS[spec.gate.metric]), failed
 
 

@@ -19,7 +19,7 @@ from tasks import frames
 from tasks.errors import BrokenPipeline, ModelRejected
 from tasks.metrics import METRICS, Metric, score, score_all
 from tasks.records import Champion, Difference, Evaluation, Fitted, Prepared, Scores
-from tasks.spec import Pipeline
+from tasks.spec import Pipeline, Slice
 from tasks.stores import models
 
 BLOCKS = 20
@@ -109,8 +109,17 @@ def slices_of(pipeline: Pipeline, raw: pd.DataFrame) -> dict[str, NDArray[np.boo
             for value in sorted(raw[part].dropna().unique().tolist())[:50]:
                 masks[f"{part}={value:g}" if isinstance(value, float) else f"{part}={value}"] = (raw[part] == value).to_numpy(dtype=bool)
         else:
-            masks[part.name] = np.asarray(part.where(raw), dtype=bool)
+            masks[part.name] = _mask(pipeline.name, part, raw)
     return masks
+
+
+def _mask(name: str, part: Slice, raw: pd.DataFrame) -> NDArray[np.bool_]:
+    try:
+        return np.asarray(part.where(raw), dtype=bool)
+    except Exception as error:  # whatever the user's function raises, it is that function which has to be corrected
+        raise BrokenPipeline(
+            f"Slice {part.name!r} of {name!r} raised {type(error).__name__}: {error}. Correct it in the pipeline's file."
+        ) from error
 
 
 def scores_of(pipeline: Pipeline, model: str, unseen: _Unseen, predictions: pl.DataFrame) -> Scores:

@@ -54,9 +54,14 @@ def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataF
     """Run the user's `features` on a raw frame and give its result as models get it: float64 and `str` columns.
 
     Raises:
-        BrokenPipeline: if the result is no frame, has other rows, or has columns that a model cannot be given.
+        BrokenPipeline: if it raises, or if its result is no frame, has other rows, or has columns that a model cannot be given.
     """
-    made = features(raw)
+    try:
+        made = features(raw)
+    except Exception as error:  # whatever the user's function raises, it is that function which has to be corrected
+        raise BrokenPipeline(
+            f"features() of {name!r} raised {type(error).__name__}: {error}. `ratchet check {name}` helps to find out why."
+        ) from error
     if not isinstance(made, pd.DataFrame):
         raise BrokenPipeline(f"features() of {name!r} gave a {type(made).__name__}; expected a pandas DataFrame.")
     if not made.index.equals(raw.index):

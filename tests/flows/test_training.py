@@ -15,7 +15,7 @@ from flows import pipelines
 from flows.training import continuous_training
 from infra.stack import Stack
 from tasks import score
-from tasks.errors import CycleInProgress, ModelRejected, SourceUnavailable, UnknownPipeline
+from tasks.errors import BrokenPipeline, CycleInProgress, ModelRejected, SourceUnavailable, UnknownPipeline
 from tasks.records import Decision
 from tasks.stores import lake, ledger, models
 from tests.landing import toy_rows
@@ -317,3 +317,28 @@ def test_a_candidate_that_fails_is_noted_and_the_others_go_on(inbox: Path, tmp_p
     decision = continuous_training("toy")
     assert (decision.verdict, decision.challenger) == ("promote", "tree")
     assert any(note.startswith("linear #1 could not be trained") for note in decision.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('rows["x"] ** 2', 'rows["absent"]', "features\\(\\) of 'toy' raised KeyError: 'absent'"),
+        ('return rows["x"] > 0', 'return rows["absent"] > 0', "Slice 'positive_x' of 'toy' raised KeyError"),
+        ('remainder="passthrough"', 'remainder="nonsense"', "No candidate of 'toy' could be trained; the champion stays"),
+    ],
+)
+def test_what_a_pipelines_own_code_raises_is_told_as_such(
+    inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, says: str
+) -> None:
+    land(inbox, "a.csv", toy_rows(400))
+    own = tmp_path / "own"
+    own.mkdir()
+    text = pipelines.path("toy").read_text()
+    assert old in text
+    (own / "toy.py").write_text(text.replace(old, new))
+    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
+    with pytest.raises(BrokenPipeline, match=says):
+        continuous_training("toy")
+    failed = ledger.last_cycle("toy")
+    assert failed is not None
+    assert "BrokenPipeline" in (failed.error or "")
