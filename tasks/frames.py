@@ -60,7 +60,7 @@ def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataF
         made = features(raw)
     except Exception as error:  # whatever the user's function raises, it is that function which has to be corrected
         raise BrokenPipeline(
-            f"features() of {name!r} raised {type(error).__name__}: {error}. `ratchet check {name}` helps to find out why."
+            f"features() of {name!r} raised {type(error).__name__}: {error}. Correct the pipeline's file; target and hindsight are kept from it."
         ) from error
     if not isinstance(made, pd.DataFrame):
         raise BrokenPipeline(f"features() of {name!r} gave a {type(made).__name__}; expected a pandas DataFrame.")
