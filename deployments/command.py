@@ -90,7 +90,7 @@ def down() -> None:
 def demo(
     name: Annotated[str, typer.Argument(help="visitors (made up by a seeded generator), electricity or bike_sharing.")] = "visitors",
     data: Annotated[
-        Path | None, typer.Option("--data", help="The stream's file, CSV or CSV.gz; without it the stream is fetched from OpenML.")
+        Path | None, typer.Option("--data", help="The stream's file, CSV or CSV.gz; without it electricity is fetched from OpenML.")
     ] = None,
     arrivals: Annotated[int, typer.Option("--arrivals", min=2, help="In how many arrivals a file lands.")] = 24,
 ) -> None:

@@ -1,6 +1,7 @@
 """The demo: a stream lands in a folder, arrival by arrival, and every decision is shown as it is made."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,7 @@ from tasks.records import Decision
 from tasks.spec import Pipeline
 from tasks.stores import files, ledger
 
-FETCHED = {"electricity": "electricity", "bike_sharing": "Bike_Sharing_Demand"}
+FETCHED = {"electricity": 151}  # OpenML's number of Elec2
 WIDTH = 30
 console = show.console
 
@@ -72,22 +73,29 @@ def _fetched(name: str) -> pl.DataFrame:
     """Fetch a stream from OpenML.
 
     Raises:
-        UserError: if it is not there or OpenML cannot be reached.
+        UserError: if it is not to be had there as this pipeline needs it, or OpenML cannot be reached.
     """
-    from urllib.error import URLError
-
     from sklearn.datasets import fetch_openml
 
     if name not in FETCHED:
-        raise UserError(f"There is no stream to fetch for {name!r}. Give a file with --data.")
+        raise UserError(f"The stream of {name!r} cannot be fetched. Download it yourself and give it with --data FILE.")
     try:
-        frame = fetch_openml(FETCHED[name], as_frame=True, parser="auto", version=1).frame
-    except (URLError, OSError, ValueError) as error:
+        frame = fetch_openml(data_id=FETCHED[name], as_frame=True, parser="auto", n_retries=0).frame
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"The stream of {name!r} cannot be fetched from OpenML: {error}. Download it yourself and give it with --data FILE."
+            f"The stream of {name!r} cannot be fetched from OpenML: {error}. Download it and give it with --data FILE."
         ) from error
-    fetched: pl.DataFrame = pl.from_pandas(frame).cast(pl.String)
-    return fetched
+    return timed(pl.from_pandas(frame))
+
+
+def timed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the time of each half-hour to Elec2 as OpenML has it, counted from 7 May 1996; all cells become text.
+
+    >>> timed(pl.DataFrame({"day": [2, 2]}))["timestamp"].to_list()
+    ['1996-05-07T00:00:00', '1996-05-07T00:30:00']
+    """
+    times = [datetime(1996, 5, 7) + timedelta(minutes=30 * row) for row in range(rows.height)]
+    return rows.select(pl.Series("timestamp", times).dt.strftime("%Y-%m-%dT%H:%M:%S"), pl.all().cast(pl.String))
 
 
 def _summary(spec: Pipeline, made: list[Decision]) -> None:
