@@ -79,13 +79,13 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
     ledger.renew(lease)
     _commit_bad(pipeline, fresh, rows, marked)
-    _commit_good(pipeline, fresh, rows, marked)
+    version = _commit_good(pipeline, fresh, rows, marked)
     counts = _counted(marked)
     arrivals = tuple(_outcome(part, counts.get(part.arrival.seq, {})) for part in fresh) + _recovered(
         pipeline, [part for part in staged if part.arrival.id in earlier]
     )
     ledger.settle(lease, arrivals)
-    return Cleaned(version=lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
+    return Cleaned(version=version or lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
 
 def _imputed(pipeline: Pipeline, paths: Sequence[str]) -> pl.LazyFrame:
@@ -107,14 +107,14 @@ def _known(pipeline: Pipeline, fresh: Sequence[Staged]) -> pl.LazyFrame | None:
     return lake.scan(pipeline.name).filter(~pl.col("_file").is_in([part.arrival.uri for part in fresh]))
 
 
-def _commit_good(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
+def _commit_good(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> int | None:
     taken = [part.arrival for part in fresh if part.arrival.duplicate_of is not None or part.accepted]
     if not taken:
-        return
+        return None
     schema = {**contract.dtypes(pipeline.contract), **ORIGIN}
     replaced = ledger.live_files(pipeline.name, [arrival.uri for arrival in taken])
     uris = [arrival.uri for arrival in taken] if replaced else []
-    lake.commit(pipeline.name, "rows", _kept(rows, marked, list(schema)), schema, [arrival.id for arrival in taken], replaced=uris)
+    return lake.commit(pipeline.name, "rows", _kept(rows, marked, list(schema)), schema, [arrival.id for arrival in taken], replaced=uris)
 
 
 def _kept(rows: pl.LazyFrame | None, marked: pl.DataFrame | None, columns: list[str]) -> Iterator[pl.DataFrame]:
@@ -127,21 +127,20 @@ def _kept(rows: pl.LazyFrame | None, marked: pl.DataFrame | None, columns: list[
 
 
 def _commit_bad(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
-    ids = [part.arrival.id for part in fresh]
-    new = [arrival for arrival in ids if arrival not in lake.committed(pipeline.name, "quarantine", ids)]
-    entries = [pl.read_ipc(part.bad) for part in fresh if part.bad is not None and part.arrival.id in new]
-    if rows is not None and marked is not None:
-        mine = [part.arrival.seq for part in fresh if part.arrival.id in new]
-        entries.append(_conflicts(pipeline, rows, marked.filter((pl.col("mark") == "conflict") & pl.col("_seq").is_in(mine))))
-    frames = [frame for frame in entries if frame.height]
-    if frames:
-        lake.commit(pipeline.name, "quarantine", frames, ENTRY, new)
+    conflicts = marked.filter(pl.col("mark") == "conflict") if marked is not None else pl.DataFrame()
+    if not conflicts.height and all(part.bad is None for part in fresh):
+        return
+    done = lake.committed(pipeline.name, "quarantine", [part.arrival.id for part in fresh])
+    new = [part for part in fresh if part.arrival.id not in done]
+    frames = [pl.read_ipc(part.bad) for part in new if part.bad is not None]
+    if rows is not None and conflicts.height:
+        frames.append(_conflicts(pipeline, rows, conflicts.filter(pl.col("_seq").is_in([part.arrival.seq for part in new]))))
+    if any(frame.height for frame in frames):
+        lake.commit(pipeline.name, "quarantine", frames, ENTRY, [part.arrival.id for part in new])
 
 
 def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> pl.DataFrame:
     """Describe the rows whose key is taken by a row of other content."""
-    if not marked.height:
-        return pl.DataFrame(schema=ENTRY)
     columns = list(contract.dtypes(pipeline.contract))
     value = pl.struct(list(pipeline.key)).struct.json_encode()
     found = rows.join(marked.lazy().select("_seq", "_row"), on=["_seq", "_row"], how="semi").with_columns(

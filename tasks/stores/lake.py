@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import polars as pl
 import pyarrow as pa
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from tasks import settings
 from tasks.errors import Breakdown, DiskFull
@@ -55,11 +55,13 @@ def commit(
 
     Raises:
         DiskFull: if there is no space; the table is as it was.
-        Breakdown: if the table cannot be written; it is as it was.
+        Breakdown: if the table cannot be written, or has one of the arrivals already; it is as it was.
     """
     place = uri(pipeline, table)
     arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     found = _open(place) or DeltaTable.create(_place(place), schema=arrow, storage_options=_options())
+    if any(found.transaction_version(arrival) is not None for arrival in arrivals):  # asked of the very handle that commits
+        raise Breakdown(f"Another process has just committed one of these arrivals to {place}; nothing was written. Run again.")
     properties = CommitProperties(app_transactions=[Transaction(arrival, 1) for arrival in arrivals], max_commit_retries=_RETRIES)
     how: dict[str, Any] = {"mode": "overwrite", "predicate": _any_of(replaced)} if replaced else {"mode": "append", "schema_mode": "merge"}
     stream = pa.RecordBatchReader.from_batches(arrow, _batches(frames, arrow))
@@ -69,7 +71,6 @@ def commit(
         if "No space left" in str(error) or "os error 28" in str(error):
             raise DiskFull(f"No space is left for {place}; the table is as it was. Free space and run again.") from error
         raise Breakdown(f"The table {place} could not be written: {error}. It is as it was; run again.") from error
-    found.update_incremental()
     return found.version()
 
 
@@ -100,10 +101,21 @@ def exists(pipeline: str, table: Table = "rows") -> bool:
     return _open(uri(pipeline, table)) is not None
 
 
+# Open tables of this process: bringing one up to date is much less work than reading its log anew.
+_OPEN: dict[str, DeltaTable] = {}
+
+
 def _open(place: str) -> DeltaTable | None:
-    if not DeltaTable.is_deltatable(_place(place), storage_options=_options()):
+    """Give the newest state of a table, or None where there is none."""
+    try:
+        known = _OPEN.get(place)
+        if known is not None and DeltaTable.is_deltatable(_place(place), storage_options=_options()):
+            known.update_incremental()
+            return known
+        _OPEN[place] = DeltaTable(_place(place), storage_options=_options())
+    except TableNotFoundError:
         return None
-    return DeltaTable(_place(place), storage_options=_options())
+    return _OPEN[place]
 
 
 def _place(path: str) -> str:
