@@ -95,7 +95,8 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     for left in work.parent.glob("cycle-*"):  # of cycles that were killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
+        with ledger.kept(lease):
+            yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
     except BaseException as error:
         ledger.end(lease, error=f"{type(error).__name__}: {error}")
         raise

@@ -5,7 +5,7 @@ registry's alias) is written to the outbox in the same transaction as the decisi
 """
 
 from tasks.stores.ledger.arrivals import history, live_files, mark_duplicates, observe, outstanding, recorded, settle
-from tasks.stores.ledger.cycles import Cycle, Lease, begin, end, last_cycle, lease_holder, list_cycles, release, renew
+from tasks.stores.ledger.cycles import Cycle, Lease, begin, end, kept, last_cycle, lease_holder, list_cycles, release, renew
 from tasks.stores.ledger.decisions import (
     Effect,
     champion,
@@ -33,6 +33,7 @@ __all__ = [
     "end",
     "finish",
     "history",
+    "kept",
     "last_cycle",
     "lease_holder",
     "list_cycles",

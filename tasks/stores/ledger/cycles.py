@@ -6,6 +6,9 @@ A lease has a token that rises with every claim; a cycle whose token is no longe
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tasks import settings
-from tasks.errors import CycleInProgress, LeaseLost
+from tasks.errors import CycleInProgress, LeaseLost, LedgerError
 from tasks.stores.ledger.schema import cycles, leases, now, reading, transaction
 
 
@@ -89,6 +92,29 @@ def renew(lease: Lease) -> None:
     with transaction() as connection:
         hold(connection, lease)
         connection.execute(leases.update().where(leases.c.pipeline == lease.pipeline).values(expires_at=_expiry()))
+
+
+@contextmanager
+def kept(lease: Lease) -> Iterator[None]:
+    """Renew the lease from a thread of its own while the block runs, however long a fit takes; once it is lost, no more."""
+    done = threading.Event()
+
+    def renew_until_done() -> None:
+        while not done.wait(settings.read().lease / 3):
+            try:
+                renew(lease)
+            except LeaseLost:  # the next step that commits says so
+                return
+            except LedgerError:  # out of reach for a moment: there are two more tries before the lease is over
+                continue
+
+    thread = threading.Thread(target=renew_until_done, name=f"lease of {lease.pipeline}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def hold(connection: Connection, lease: Lease) -> None:

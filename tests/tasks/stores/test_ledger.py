@@ -1,6 +1,7 @@
 """The ledger: arrivals by content, one cycle at a time, decisions and champions in one transaction."""
 
 import multiprocessing
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_the_lease_of_a_dead_process_is_taken_over_and_its_cycle_marked_failed(h
     failed = ledger.list_cycles("p")[1]
     assert failed.state == "failed"
     assert "took over" in (failed.error or "")
+
+
+def test_a_cycle_that_takes_longer_than_its_lease_keeps_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATCHET_LEASE", "1")
+    lease = begin()
+    with ledger.kept(lease):
+        time.sleep(2)
+        with pytest.raises(CycleInProgress):
+            begin()
+    time.sleep(1.1)
+    assert begin().token == lease.token + 1
 
 
 def test_a_cycle_that_lost_its_lease_can_commit_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
