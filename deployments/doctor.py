@@ -15,7 +15,7 @@ from deployments import show, stack
 from flows import pipelines
 from tasks import settings
 from tasks.errors import RatchetError
-from tasks.stores import ledger, models
+from tasks.stores import lake, ledger, models
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 LEAST_FREE = 1 << 30
@@ -129,4 +129,20 @@ def _champions() -> Iterator[Examined]:
             yield Examined(f"champion of {name}", True, f"version {champion.version} loads, its digest is the ledger's")
 
 
-LOOKS: tuple[Callable[[], Iterator[Examined]], ...] = (_python, _packages, _home, _servers, _validation, _telemetry, _pipelines, _champions)
+def _records() -> Iterator[Examined]:
+    """Open the ledger, and every pipeline's table."""
+    found = [(name, ledger.champion(name), lake.version(name)) for name in pipelines.names()]
+    yield Examined("ledger and lake", True, ", ".join(f"{name} v{version}" for name, _, version in found if version is not None) or "empty")
+
+
+LOOKS: tuple[Callable[[], Iterator[Examined]], ...] = (
+    _python,
+    _packages,
+    _home,
+    _servers,
+    _validation,
+    _telemetry,
+    _records,
+    _pipelines,
+    _champions,
+)

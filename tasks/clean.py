@@ -104,7 +104,8 @@ def _known(pipeline: Pipeline, fresh: Sequence[Staged]) -> pl.LazyFrame | None:
     """Give the lake's rows that stay when this batch is committed: not those of files of which it has a new version."""
     if not pipeline.key or not lake.exists(pipeline.name):
         return None
-    return lake.scan(pipeline.name).filter(~pl.col("_file").is_in([part.arrival.uri for part in fresh]))
+    leaving = [part.arrival.uri for part in fresh if part.arrival.duplicate_of is not None or part.accepted]
+    return lake.scan(pipeline.name, columns=contract.dtypes(pipeline.contract)).filter(~pl.col("_file").is_in(leaving))
 
 
 def _commit_good(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> int | None:

@@ -93,6 +93,10 @@ def _described(cases: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:
 
 def _typed(column: pl.Series, dtype: pl.DataType) -> pl.Series:
     """Give the column as `dtype`, null where that would change a value: 1.5 is no integer, 2 no boolean, and a number no moment."""
+    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Duration, pl.Time, pl.Object):
+        raise Unreadable(f"Column {column.name!r} is of type {column.dtype}; the contract wants {_named(dtype)}.")
+    if column.dtype.is_decimal():
+        column = column.cast(pl.Float64)
     if column.dtype in (pl.Categorical, pl.Enum, pl.Null):
         column = column.cast(pl.String)
     if column.dtype == pl.String and dtype != pl.String:
@@ -132,6 +136,8 @@ def _integers(text: pl.Series) -> pl.Series:
 
 
 def _moments(text: pl.Series) -> pl.Series:
+    """Read dates and times as ISO 8601 writes them; whether 01/02 is in January or in February is not guessed."""
+    text = text.to_frame("text").select(pl.when(pl.col("text").str.contains(r"^\d{4}-\d")).then("text")).to_series()
     try:
         moments = text.str.to_datetime(strict=False, time_unit="us")
     except pl.exceptions.ComputeError:  # no value looks like a date and time at all

@@ -26,8 +26,12 @@ _FILE_ROWS = 1 << 40
 
 def ordered_rows(pipeline: Pipeline, version: int) -> pl.DataFrame:
     """Read the window's rows of one version of the lake, in order; `_order` is the time or the place in the order of arrival."""
-    columns = list(contract.dtypes(pipeline.contract))
-    rows = lake.scan(pipeline.name, version=version).select(*columns, "_seq", "_row").with_columns(_order(pipeline).alias(ORDER))
+    columns = contract.dtypes(pipeline.contract)
+    rows = (
+        lake.scan(pipeline.name, version=version, columns=columns)
+        .select(*columns, "_seq", "_row")
+        .with_columns(_order(pipeline).alias(ORDER))
+    )
     if pipeline.window.days is not None:
         newest = rows.select(pl.col(ORDER).max()).collect().item()
         rows = rows.filter(pl.col(ORDER) > newest - timedelta(days=pipeline.window.days))

@@ -5,6 +5,7 @@ CSV and JSON Lines give text for every cell; Parquet gives its own types. Chunks
 
 import csv
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -147,9 +148,9 @@ def _refuse_cut_off(path: Path, header: Sequence[str], source: Source) -> None:
     with path.open("rb") as file:
         file.seek(max(0, size - _TAIL))
         tail = file.read().decode("utf-8", errors="replace")
-    if tail.endswith(("\n", "\r")):
+    if tail.endswith(("\n", "\r", '"')):  # after a quote the line's begin cannot be told from here
         return
-    cells = next(csv.reader([tail.splitlines()[-1]], delimiter=source.separator), [])
+    cells = next(csv.reader([re.split(r"[\r\n]+", tail)[-1]], delimiter=source.separator), [])
     if len(cells) < len(header):
         raise Unreadable(f"It ends amid a line ({len(cells)} of {len(header)} cells, no line end): it was cut short. Land it again, whole.")
 

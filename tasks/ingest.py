@@ -90,6 +90,9 @@ def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int,
         except Unreadable as error:
             staged.refuse(str(error))
         except Changed as error:
+            if files.is_local(look) and not Path(look.uri).exists():
+                staged.refuse("It is gone from the source and was never read.")
+                continue
             staged.changed = True
             logger.warning("%s", error)
 
@@ -99,7 +102,15 @@ def _read(pipeline: Pipeline, staged: Stage, path: Path, into: Path) -> Iterator
     with tempfile.TemporaryDirectory(dir=into) as room:
         for raw in formats.chunks(formats.unpacked(path, name, Path(room)), name, columns, pipeline.source):
             staged.extra.update(set(raw.columns) - {*columns, "_row"})
-            yield Chunk(staged.arrival, raw, *contract.parse(raw, pipeline.contract))
+            yield Chunk(staged.arrival, raw, *_parsed(pipeline, raw))
+
+
+def _parsed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    try:
+        return contract.parse(raw, pipeline.contract)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:

@@ -54,7 +54,7 @@ def figures(evaluation: Evaluation | None, fitted: Fitted | None) -> dict[str, f
 
 def _plain(name: str) -> str:
     """Leave only what MLflow takes in a metric's name."""
-    return "".join(character if character.isalnum() or character in "_-. /" else "_" for character in name)
+    return "".join(character if character.isalnum() or character in "_- " else "_" for character in name)
 
 
 def to_mlflow(pipeline: Pipeline, decision: Decision, prepared: Prepared, fitted: Fitted) -> None:

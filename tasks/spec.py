@@ -203,6 +203,10 @@ class Pipeline:
         for what, columns in named.items():
             missing = [column for column in columns if column not in known]
             _require(not missing, f"Pipeline.{what} names {missing}, which the contract does not have; it has {known}.")
+        spans = self.holdout.days is not None or self.window.days is not None
+        _require(
+            self.time is not None or not spans, "Holdout(days=...) and Window(days=...) need Pipeline.time; give it, or use rows or share."
+        )
         reserved = [column for column in known if column.startswith("_")]
         _require(not reserved, f"The contract names {reserved}; names that begin with an underscore are Ratchet's own.")
         _require(

@@ -74,8 +74,10 @@ def commit(
     return found.version()
 
 
-def scan(pipeline: str, table: Table = "rows", *, version: int | None = None) -> pl.LazyFrame:
-    """Give a version of a table, the newest by default, to be read lazily; a column that was added later is missing in older rows.
+def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, columns: Mapping[str, Any] | None = None) -> pl.LazyFrame:
+    """Give a version of a table, the newest by default, to be read lazily.
+
+    Of a column that was added later, and of `columns` that no row has yet, the older rows have missing values.
 
     The files of the version are scanned as they are named in Delta's log: polars' own reader of Delta tables does not find those
     below a directory whose name has a space.
@@ -93,7 +95,9 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None) ->
     files = [unquote(file) if file.startswith("/") else file for file in found.file_uris()]
     if not files:
         return pl.LazyFrame(schema=schema)
-    return pl.scan_parquet(files, schema=schema, missing_columns="insert", storage_options=_options(), glob=False)
+    rows = pl.scan_parquet(files, schema=schema, missing_columns="insert", storage_options=_options(), glob=False)
+    later = {name: dtype for name, dtype in (columns or {}).items() if name not in schema}
+    return rows.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in later.items())
 
 
 def exists(pipeline: str, table: Table = "rows") -> bool:

@@ -80,12 +80,14 @@ def mark_duplicates(lease: Lease) -> None:
     with transaction() as connection:
         hold(connection, lease)
         here = _rows(connection, arrivals.c.pipeline == lease.pipeline, arrivals.c.superseded.is_(False), arrivals.c.duplicate_of.is_(None))
-        keepers = {row["sha256"]: row for row in reversed(here) if row["state"] in ("pending", "quarantined")}
+        keepers = {row["sha256"]: row for row in reversed(here) if row["state"] == "pending"}
         leaving = {row["uri"] for row in here if row["state"] == "pending"}
         keepers |= {row["sha256"]: row for row in here if row["state"] == "ingested" and row["uri"] not in leaving}
         with_rows = {row["uri"] for row in here if row["state"] == "ingested"}
         for row in here:
             keeper = keepers.get(row["sha256"], row)
+            if row["uri"] in with_rows and keeper["state"] != "ingested":
+                continue  # it is read on its own: should the content be refused, the rows that the file has stay
             if row["state"] == "pending" and keeper["uri"] != row["uri"]:
                 state = "pending" if row["uri"] in with_rows else "duplicate"
                 values = {"state": state, "duplicate_of": keeper["seq"], "reason": f"It has the same content as {keeper['name']}."}
@@ -136,7 +138,10 @@ def _revive(connection: Connection, pipeline: str, seq: int) -> None:
         if _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]
     ]
     for place, copy in enumerate(copies):
-        values = {"state": "pending", "duplicate_of": None, "reason": None} if place == 0 else {"duplicate_of": copies[0]["seq"]}
+        anew = sha256(f"{copy['id']}\nafter {seq}".encode()).hexdigest()[:32]  # under its old identity it may have a commit already
+        values = (
+            {"id": anew, "state": "pending", "duplicate_of": None, "reason": None} if place == 0 else {"duplicate_of": copies[0]["seq"]}
+        )
         connection.execute(arrivals.update().where(arrivals.c.seq == copy["seq"]).values(**values))
 
 
