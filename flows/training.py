@@ -5,6 +5,7 @@
 This file is wiring: what each step does is in the file of its name in `tasks/`.
 """
 
+import hashlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -88,12 +89,15 @@ def source_of(spec: Pipeline) -> str:
 @contextmanager
 def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     """Claim the pipeline for one cycle; whatever happens, its lease is given back and its directory is removed."""
-    began, definition = time.monotonic(), pipelines.digest(spec.name)
+    began, text = time.monotonic(), pipelines.path(spec.name).read_bytes()
+    definition = hashlib.sha256(text).hexdigest()
     lease = ledger.begin(spec.name, trigger=trigger, definition=definition, flow_run=runtime.flow_run.id)
     last = ledger.last_cycle(spec.name, before=lease.cycle)
     work = settings.read().work / spec.name / f"cycle-{lease.cycle}"
     for left in work.parent.glob("cycle-*"):  # of cycles that were killed
         shutil.rmtree(left, ignore_errors=True)
+    work.mkdir(parents=True)
+    (work / "pipeline.py").write_bytes(text)  # what the model is stored with, whoever edits the file meanwhile
     try:
         with ledger.kept(lease):
             yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
@@ -192,7 +196,7 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
     )
     if verdict == "promote":
         served = fit(spec, prepared, candidate, chosen.params, prepared.snapshot.rows, work)
-        decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(pipelines.path(spec.name)))
+        decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(cycle.work / "pipeline.py"))
         return _told(cycle, decision, prepared, fitted)
     decision = _timed(cycle, draft)
     ledger.decide(cycle.lease, decision, trained_rows=prepared.train)

@@ -149,7 +149,7 @@ class Pipeline:
 
     - `contract`: a `pandera.polars.DataFrameModel` that every raw row must meet.
     - `target`: the column to predict; `hindsight`: columns known only afterwards, which `features` never gets to see.
-    - `time`: the column that orders the rows (without it they are ordered as they arrived); `key`: columns that name a row.
+    - `time`: the column that orders the rows (without it they are ordered as they arrived, a rewritten file as newly arrived); `key`: columns that name a row.
     - `features`: a pure function from raw rows (a pandas frame without target and hindsight) to model inputs, row by row.
     - `impute`: column to the constant that stands for a missing value; anything that is fitted belongs in a candidate.
     - `label_lag`: how many rows back the newest label is that is known when a row is predicted; where rows are ordered by `time`,
@@ -203,6 +203,11 @@ class Pipeline:
         for what, columns in named.items():
             missing = [column for column in columns if column not in known]
             _require(not missing, f"Pipeline.{what} names {missing}, which the contract does not have; it has {known}.")
+        order = str(self.contract.to_schema().columns[self.time].dtype) if self.time else "Int64"
+        _require(
+            order.startswith(("Int64", "Date")),
+            f"Pipeline.time is {self.time!r} of type {order}; rows are ordered by an int, a date or a datetime.",
+        )
         spans = self.holdout.days is not None or self.window.days is not None
         _require(
             self.time is not None or not spans, "Holdout(days=...) and Window(days=...) need Pipeline.time; give it, or use rows or share."

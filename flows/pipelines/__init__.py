@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tasks.spec import Pipeline
 
 _SHIPPED = Path(__file__).parent
+_READ: dict[str, tuple[str, str]] = {}  # of each imported module its file and that file's digest
 
 
 def names() -> tuple[str, ...]:
@@ -100,9 +101,10 @@ def _directories() -> list[Path]:
 
 def _imported(name: str, file: Path) -> ModuleType:
     module = f"{__name__}.{name}"
-    loaded = sys.modules.get(module)
-    if loaded is not None and loaded.__file__ != str(file):  # another directory is named since
+    loaded, read = sys.modules.get(module), hashlib.sha256(file.read_bytes()).hexdigest()
+    if loaded is not None and _READ.get(module) != (str(file), read):  # edited since, or in another directory
         del sys.modules[module]
+    _READ[module] = (str(file), read)
     try:
         importlib.invalidate_caches()
         return importlib.import_module(module)

@@ -219,7 +219,9 @@ def test_the_champion_keeps_the_features_it_was_trained_with(inbox: Path, tmp_pa
     rows = toy_rows(30, first=900)
     before = score.load("models:/toy@champion", pipelines.get("toy")).predict(rows)
     (own / "toy.py").write_text((own / "toy.py").read_text().replace('rows["x"] ** 2', 'rows["x"] * 0'))
-    after = score.load("models:/toy@champion", pipelines.get("toy")).predict(rows)
+    edited = pipelines.get("toy")
+    assert edited.features(rows.to_pandas())["square"].eq(0).all()  # the new text is what is imported now
+    after = score.load("models:/toy@champion", edited).predict(rows)
     assert after.equals(before)
 
 
