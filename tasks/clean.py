@@ -73,7 +73,7 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     """
     ids = [part.arrival.id for part in staged]
     earlier = lake.committed(pipeline.name, "rows", ids)
-    fresh = [part for part in staged if part.arrival.id not in earlier]
+    fresh = _refused_with_their_keepers([part for part in staged if part.arrival.id not in earlier])
     paths = [part.good for part in fresh if part.good is not None and part.accepted]
     rows = _imputed(pipeline, paths) if paths else None
     marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
@@ -86,6 +86,13 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     )
     ledger.settle(lease, arrivals)
     return Cleaned(version=version or lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
+
+
+def _refused_with_their_keepers(parts: Sequence[Staged]) -> list[Staged]:
+    """Let a copy of content that was refused be refused too, so that it does not take out the rows that its file has."""
+    copied = [part.arrival.duplicate_of for part in parts if part.arrival.duplicate_of is not None]
+    bad = ledger.refused(copied) | {part.arrival.seq for part in parts if part.arrival.duplicate_of is None and not part.accepted}
+    return [replace(part, arrival=replace(part.arrival, duplicate_of=None)) if part.arrival.duplicate_of in bad else part for part in parts]
 
 
 def _imputed(pipeline: Pipeline, paths: Sequence[str]) -> pl.LazyFrame:

@@ -4,7 +4,7 @@ Every change is one short transaction; those of a cycle check that it still hold
 registry's alias) is written to the outbox in the same transaction as the decision and done afterwards, so a restart can finish it.
 """
 
-from tasks.stores.ledger.arrivals import history, live_files, mark_duplicates, observe, outstanding, recorded, settle
+from tasks.stores.ledger.arrivals import history, live_files, mark_duplicates, observe, outstanding, recorded, refused, settle
 from tasks.stores.ledger.cycles import Cycle, Lease, begin, end, kept, last_cycle, lease_holder, list_cycles, release, renew
 from tasks.stores.ledger.decisions import (
     Effect,
@@ -43,6 +43,7 @@ __all__ = [
     "observe",
     "outstanding",
     "recorded",
+    "refused",
     "release",
     "renew",
     "rows_since_training",

@@ -86,8 +86,6 @@ def mark_duplicates(lease: Lease) -> None:
         with_rows = {row["uri"] for row in here if row["state"] == "ingested"}
         for row in here:
             keeper = keepers.get(row["sha256"], row)
-            if row["uri"] in with_rows and keeper["state"] != "ingested":
-                continue  # it is read on its own: should the content be refused, the rows that the file has stay
             if row["state"] == "pending" and keeper["uri"] != row["uri"]:
                 state = "pending" if row["uri"] in with_rows else "duplicate"
                 values = {"state": state, "duplicate_of": keeper["seq"], "reason": f"It has the same content as {keeper['name']}."}
@@ -143,6 +141,13 @@ def _revive(connection: Connection, pipeline: str, seq: int) -> None:
             {"id": anew, "state": "pending", "duplicate_of": None, "reason": None} if place == 0 else {"duplicate_of": copies[0]["seq"]}
         )
         connection.execute(arrivals.update().where(arrivals.c.seq == copy["seq"]).values(**values))
+
+
+def refused(seqs: Sequence[int]) -> frozenset[int]:
+    """Give those of the arrivals that were quarantined."""
+    query = sa.select(arrivals.c.seq).where(arrivals.c.seq.in_(seqs), arrivals.c.state == "quarantined")
+    with reading() as connection:
+        return frozenset(connection.execute(query).scalars())
 
 
 def live_files(pipeline: str, uris: Sequence[str]) -> tuple[str, ...]:
