@@ -4,7 +4,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
-SEEDS  ?= 20
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint lock bench clean setup packages

@@ -114,7 +114,7 @@ def run(
     from flows import pipelines
 
     pipelines.get(name)
-    show.decision(show.cycle(name, source, "manual"), as_json=as_json)
+    show.decision(show.cycle(name, source), as_json=as_json)
 
 
 @app.command()

@@ -47,14 +47,14 @@ def stopped(parts: Sequence[Part]) -> None:
     console.print(f"Stopped {', '.join(part.name for part in parts)}." if parts else "Nothing was running.")
 
 
-def cycle(name: str, source: str | None, trigger: str) -> Decision:
+def cycle(name: str, source: str | None) -> Decision:
     """Run one cycle with a sign of life in the terminal."""
     from flows.training import continuous_training
 
     if not console.is_terminal:
-        return continuous_training(name, source=source, trigger=trigger)
+        return continuous_training(name, source=source)
     with console.status(f"{name}: taking in, training, comparing ..."):
-        return continuous_training(name, source=source, trigger=trigger)
+        return continuous_training(name, source=source)
 
 
 def line(decision: Decision) -> str:

@@ -19,23 +19,26 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.write_bytes(log.read_bytes()[-LOG_KEPT:])
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            list(command), env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    _STARTED[child.pid] = child
-    return child.pid
+    silence = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    append = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    both = (os.POSIX_SPAWN_DUP2, 1, 2)
+    pid = os.posix_spawn(command[0], list(command), {**os.environ, **environment}, file_actions=[silence, append, both], setsid=True)
+    _STARTED.add(pid)
+    return pid
 
 
-# Children of this very process, kept so that one that died is reaped and not taken for alive.
-_STARTED: dict[int, "subprocess.Popen[bytes]"] = {}
+# Children of this very process: one that died has to be reaped, or it would be taken for alive.
+_STARTED: set[int] = set()
+
+
+def _reap(pid: int) -> None:
+    if pid in _STARTED and os.waitpid(pid, os.WNOHANG)[0] == pid:
+        _STARTED.remove(pid)
 
 
 def started(pid: int) -> str | None:
     """Tell when a process started, in the kernel's own count, so that a recycled number is not taken for it; None if it is gone."""
-    child = _STARTED.get(pid)
-    if child is not None and child.poll() is not None:
-        return None
+    _reap(pid)
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

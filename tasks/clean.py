@@ -182,17 +182,24 @@ def _recovered(pipeline: Pipeline, parts: Sequence[Staged]) -> tuple[Arrival, ..
     """Settle arrivals whose rows were committed by a cycle that ended before it could say so."""
     if not parts:
         return ()
-    counts = dict(lake.scan(pipeline.name).group_by("_arrival").len().collect().iter_rows())
-    return tuple(
-        replace(
-            part.arrival,
-            state="ingested",
-            accepted=counts.get(part.arrival.id, 0),
-            rejected=part.rejected,
-            repeated=max(0, part.accepted - counts.get(part.arrival.id, 0)),
-        )
-        for part in parts
-    )
+    kept = dict(lake.scan(pipeline.name).group_by("_arrival").len().collect().iter_rows())
+    aside = _set_aside(pipeline)
+    return tuple(_settled(part, kept.get(part.arrival.id, 0), aside.get(part.arrival.id, 0)) for part in parts)
+
+
+def _set_aside(pipeline: Pipeline) -> dict[str, int]:
+    """Count each arrival's rows in quarantine."""
+    if not lake.exists(pipeline.name, "quarantine"):
+        return {}
+    rows = lake.scan(pipeline.name, "quarantine").group_by("_arrival").agg(pl.col("_row").n_unique())
+    return dict(rows.collect().iter_rows())
+
+
+def _settled(part: Staged, kept: int, rejected: int) -> Arrival:
+    if part.arrival.duplicate_of is not None:
+        return replace(part.arrival, state="duplicate")
+    repeated = part.accepted + part.rejected - kept - rejected
+    return replace(part.arrival, state="ingested", accepted=kept, rejected=rejected, repeated=repeated)
 
 
 @task(name="clean", task_run_name="clean {what}", cache_policy=NO_CACHE, persist_result=False)

@@ -67,9 +67,11 @@ def chunks(path: Path, name: str, columns: Sequence[str], source: Source) -> Ite
     """Read the plain file at `path` and give its rows in order; extra columns come along, `_row` counts from 1.
 
     Raises:
-        Unreadable: if it cannot be parsed, has no row, or lacks one of `columns`.
+        Unreadable: if its ending is not known, or it cannot be parsed, has no row, or lacks one of `columns`.
     """
-    scan = _SCANS[suffix(name)]
+    scan = _SCANS.get(suffix(name))
+    if scan is None:
+        raise Unreadable(f"Its ending {suffix(name)!r} is none of {', '.join(_SCANS)}.")
     rows = 0
     try:
         for chunk in scan(path, columns, source).collect_batches(chunk_size=CHUNK, maintain_order=True):

@@ -21,12 +21,22 @@ from tasks.stores import lake, ledger, models
 from tests.landing import toy_rows
 
 pytestmark = pytest.mark.slow
+PIPELINES = Path(__file__).parents[1] / "pipelines"
 
 
 @pytest.fixture
 def inbox(cycle_home: Path) -> Path:
     (cycle_home / "inbox" / "toy").mkdir(parents=True)
     return cycle_home / "inbox" / "toy"
+
+
+@pytest.fixture
+def own_toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the toy pipeline's file that a test may edit."""
+    (tmp_path / "own").mkdir()
+    copy = Path(shutil.copy(PIPELINES / "toy.py", tmp_path / "own" / "toy.py"))
+    monkeypatch.setenv("RATCHET_PIPELINES", str(copy.parent))
+    return copy
 
 
 def land(inbox: Path, name: str, frame: pl.DataFrame) -> None:
@@ -85,17 +95,11 @@ def test_nothing_new_is_a_skip_without_training_and_a_rewritten_file_is_noticed(
     assert continuous_training("toy").arrivals == ("a.csv",)
 
 
-def test_a_changed_definition_is_tried_again_but_not_on_rows_that_the_champion_has_seen(
-    inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_definition_is_tried_again_but_not_on_rows_that_the_champion_has_seen(inbox: Path, own_toy: Path) -> None:
     land(inbox, "a.csv", toy_rows(400))
-    own = tmp_path / "own"
-    own.mkdir()
-    shutil.copy(pipelines.path("toy"), own / "toy.py")
-    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
     continuous_training("toy")
     assert "nothing is new" in continuous_training("toy").sentence
-    with (own / "toy.py").open("a") as file:
+    with own_toy.open("a") as file:
         file.write("# another comment\n")
     assert "0 rows newer than every training, too few" in continuous_training("toy").sentence
 
@@ -209,16 +213,12 @@ def test_a_champion_whose_bytes_were_changed_is_never_loaded_and_opens_no_gate(i
     assert "could not be scored" in decision.sentence
 
 
-def test_the_champion_keeps_the_features_it_was_trained_with(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_champion_keeps_the_features_it_was_trained_with(inbox: Path, own_toy: Path) -> None:
     land(inbox, "a.csv", toy_rows(400))
-    own = tmp_path / "own"
-    own.mkdir()
-    shutil.copy(pipelines.path("toy"), own / "toy.py")
-    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
     continuous_training("toy")
     rows = toy_rows(30, first=900)
     before = score.load("models:/toy@champion", pipelines.get("toy")).predict(rows)
-    (own / "toy.py").write_text((own / "toy.py").read_text().replace('rows["x"] ** 2', 'rows["x"] * 0'))
+    own_toy.write_text(own_toy.read_text().replace('rows["x"] ** 2', 'rows["x"] * 0'))
     edited = pipelines.get("toy")
     assert edited.features(rows.to_pandas())["square"].eq(0).all()  # the new text is what is imported now
     after = score.load("models:/toy@champion", edited).predict(rows)
@@ -309,13 +309,9 @@ def test_a_regression_over_days_trains_in_its_window_and_explains_itself(cycle_h
     assert {scores.model for scores in decision.evaluation.baselines} == {"mean", "last_value"}
 
 
-def test_a_candidate_that_fails_is_noted_and_the_others_go_on(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_candidate_that_fails_is_noted_and_the_others_go_on(inbox: Path, own_toy: Path) -> None:
     land(inbox, "a.csv", toy_rows(400))
-    own = tmp_path / "own"
-    own.mkdir()
-    text = pipelines.path("toy").read_text().replace("LogisticRegression(max_iter=200)", "LogisticRegression(C=-1.0)")
-    (own / "toy.py").write_text(text)
-    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
+    own_toy.write_text(own_toy.read_text().replace("LogisticRegression(max_iter=200)", "LogisticRegression(C=-1.0)"))
     decision = continuous_training("toy")
     assert (decision.verdict, decision.challenger) == ("promote", "tree")
     assert any(note.startswith("linear #1 could not be trained") for note in decision.notes)
@@ -329,16 +325,11 @@ def test_a_candidate_that_fails_is_noted_and_the_others_go_on(inbox: Path, tmp_p
         ('remainder="passthrough"', 'remainder="nonsense"', "No candidate of 'toy' could be trained; the champion stays"),
     ],
 )
-def test_what_a_pipelines_own_code_raises_is_told_as_such(
-    inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, says: str
-) -> None:
+def test_what_a_pipelines_own_code_raises_is_told_as_such(inbox: Path, own_toy: Path, old: str, new: str, says: str) -> None:
     land(inbox, "a.csv", toy_rows(400))
-    own = tmp_path / "own"
-    own.mkdir()
-    text = pipelines.path("toy").read_text()
+    text = own_toy.read_text()
     assert old in text
-    (own / "toy.py").write_text(text.replace(old, new))
-    monkeypatch.setenv("RATCHET_PIPELINES", str(own))
+    own_toy.write_text(text.replace(old, new))
     with pytest.raises(BrokenPipeline, match=says):
         continuous_training("toy")
     failed = ledger.last_cycle("toy")

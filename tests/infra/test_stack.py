@@ -33,28 +33,33 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]
         stack.down(found)
 
 
+@pytest.fixture
+def bystander() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that nobody may stop."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process_of_another:
+        yield process_of_another
+        process_of_another.kill()
+
+
 def pids(found: stack.Stack) -> dict[str, int | None]:
     return {part.name: part.pid for part in found.parts}
 
 
-def test_up_starts_once_down_stops_exactly_that_and_the_users_home_is_left_alone(place: Settings, tmp_path: Path) -> None:
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        first = stack.up(place, [SLEEPER])
-        assert stack.up(place, [SLEEPER]) == first
-        assert stack.find(place) == first
-        spoken = _until_spoken(place.home / "logs" / "sleeper.log")
-        newer = stack.up(place, [replace(SLEEPER, version="2")])
-        assert {name for name, pid in pids(newer).items() if pid != pids(first)[name]} == {"sleeper"}
-        first = newer
-        assert sorted(part.name for part in stack.down(place)) == ["mlflow", "prefect", "sleeper"]
-        assert all(process.started(part.pid or 0) != part.since for part in first.parts)
-        assert stack.find(place) is None
-        assert stack.down(place) == ()
-        assert bystander.poll() is None
-    finally:
-        bystander.kill()
-        bystander.wait()
+def test_up_starts_once_down_stops_exactly_that_and_the_users_home_is_left_alone(
+    place: Settings, tmp_path: Path, bystander: "subprocess.Popen[bytes]"
+) -> None:
+    first = stack.up(place, [SLEEPER])
+    assert stack.up(place, [SLEEPER]) == first
+    assert stack.find(place) == first
+    spoken = _until_spoken(place.home / "logs" / "sleeper.log")
+    newer = stack.up(place, [replace(SLEEPER, version="2")])
+    assert {name for name, pid in pids(newer).items() if pid != pids(first)[name]} == {"sleeper"}
+    first = newer
+    assert sorted(part.name for part in stack.down(place)) == ["mlflow", "prefect", "sleeper"]
+    assert all(process.started(part.pid or 0) != part.since for part in first.parts)
+    assert stack.find(place) is None
+    assert stack.down(place) == ()
+    assert bystander.poll() is None
     assert spoken == first.prefect_api_url
     assert not (tmp_path / "user").exists()
 
@@ -91,21 +96,16 @@ def test_a_taken_port_is_gone_around_and_remembered(place: Settings) -> None:
     assert stack.up(place).mlflow_url == first.mlflow_url
 
 
-def test_a_recycled_process_number_is_neither_trusted_nor_killed(place: Settings) -> None:
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        place.home.mkdir(parents=True)
-        stale = [
-            {"name": name, "url": f"http://127.0.0.1:{port}", "owned": True, "pid": bystander.pid, "since": "1"}
-            for name, port in (("prefect", 1), ("mlflow", 2))
-        ]
-        (place.home / "stack.json").write_text(json.dumps({"parts": stale}))
-        assert stack.find(place) is None
-        assert stack.down(place) == ()
-        assert bystander.poll() is None
-    finally:
-        bystander.kill()
-        bystander.wait()
+def test_a_recycled_process_number_is_neither_trusted_nor_killed(place: Settings, bystander: "subprocess.Popen[bytes]") -> None:
+    place.home.mkdir(parents=True)
+    stale = [
+        {"name": name, "url": f"http://127.0.0.1:{port}", "owned": True, "pid": bystander.pid, "since": "1"}
+        for name, port in (("prefect", 1), ("mlflow", 2))
+    ]
+    (place.home / "stack.json").write_text(json.dumps({"parts": stale}))
+    assert stack.find(place) is None
+    assert stack.down(place) == ()
+    assert bystander.poll() is None
 
 
 def test_two_callers_at_once_start_one_stack(place: Settings) -> None:
