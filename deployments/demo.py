@@ -26,12 +26,15 @@ def play(name: str, data: Path | None, arrivals: int) -> None:
     """Land the stream of a shipped pipeline in its source and run a cycle after each arrival.
 
     Raises:
-        UserError: if there is no such demo, or its file is missing or has too few rows.
+        UserError: if there is no such demo, or its file is missing, has too few rows, or is not asked for.
     """
     spec = pipelines.get(name)
+    made_up = name == "visitors"
+    if made_up and data is not None:
+        raise UserError("The stream of 'visitors' is made up; leave --data out, or name the pipeline that the file is for.")
     inbox = Path(source_of(spec))
-    total = stream.WEEKS if name == "visitors" and data is None else arrivals
-    landings = _made_up(inbox) if name == "visitors" and data is None else _from_file(spec, data, arrivals, inbox)
+    total = stream.WEEKS if made_up else arrivals
+    landings = _made_up(inbox) if made_up else _from_file(spec, data, arrivals, inbox)
     running = stack.up()
     if ledger.last_cycle(name) is not None:
         console.print(f"[dim]{name} has run before in this home: what it has seen it does not take in twice.[/]")

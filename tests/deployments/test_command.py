@@ -80,6 +80,7 @@ def test_mistakes_of_the_caller_end_with_2_and_say_what_to_do(ratchet: Run, cycl
     assert "No cycle of 'toy' has run yet" in ratchet("why", "toy", code=2).stderr
     assert "expected a number" in ratchet("status", code=2, RATCHET_WORKERS="many").stderr
     assert "is no file" in ratchet("demo", "electricity", "--data", str(tmp_path / "absent.csv"), code=2).stderr
+    assert "is made up" in ratchet("demo", "visitors", "--data", str(tmp_path / "absent.csv"), code=2).stderr
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
     found = ratchet("check", "broken", code=2, RATCHET_PIPELINES=str(tmp_path)).stderr
     assert "broken.py does not import (line 1): ModuleNotFoundError" in found
