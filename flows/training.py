@@ -18,15 +18,15 @@ from prefect import get_run_logger, runtime
 
 from flows import pipelines
 from flows.embedded import embedded, tag_run
-from tasks import settings
-from tasks.clean import clean
-from tasks.errors import BrokenPipeline
+from tasks import crash, settings
+from tasks.clean import clean, compact, recover
+from tasks.errors import BrokenPipeline, LeaseLost
 from tasks.evaluate import evaluate
 from tasks.feature import feature
 from tasks.ingest import batches, ingest
 from tasks.metrics import METRICS
 from tasks.observe import observe
-from tasks.promote import decide, preconditions, promote, sentence_of, settle_effects, verdict_of
+from tasks.promote import clear_up, decide, preconditions, promote, sentence_of, settle_effects, verdict_of
 from tasks.records import Arrival, Decision, Fitted, Observation, Prepared, Rule, Trial
 from tasks.report import report
 from tasks.spec import Pipeline
@@ -67,11 +67,12 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
         UserError: if the pipeline, the source or a setting is wrong, or another cycle of the pipeline is running.
     """
     spec = pipelines.get(pipeline)
-    tag_run(pipeline, trigger)
     observation = observe(pipeline, source or source_of(spec))
+    tag_run(pipeline, trigger)
     with _cycle(spec, trigger) as cycle:
-        settle_effects(pipeline)
-        draft = _draft(cycle, trigger, observation)
+        left = settle_effects(pipeline) + clear_up(pipeline, cycle.lease)
+        recovered = recover(pipeline, cycle.lease)
+        draft = _draft(cycle, trigger, observation, left + _made_good(recovered))
         if cycle.unchanged and not ledger.outstanding(pipeline):
             return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
         return _train(cycle, _take_in(cycle, draft))
@@ -92,6 +93,7 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     began, text = time.monotonic(), pipelines.path(spec.name).read_bytes()
     definition = hashlib.sha256(text).hexdigest()
     lease = ledger.begin(spec.name, trigger=trigger, definition=definition, flow_run=runtime.flow_run.id)
+    crash.point("claim.taken")
     last = ledger.last_cycle(spec.name, before=lease.cycle)
     work = settings.read().work / spec.name / f"cycle-{lease.cycle}"
     for left in work.parent.glob("cycle-*"):  # of cycles that were killed
@@ -102,16 +104,25 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
         with ledger.kept(lease):
             yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
     except BaseException as error:
+        lost = ledger.lost(lease)
         ledger.end(lease, error=f"{type(error).__name__}: {error}")
+        if lost is not None and not isinstance(error, LeaseLost):  # whatever it stumbled over, this is why
+            raise lost from error
         raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if ledger.lost(lease) is None:  # else the newer cycle has cleared it up
+            shutil.rmtree(work, ignore_errors=True)
         ledger.release(lease)
+        crash.point("claim.released")
 
 
-def _draft(cycle: Cycle, trigger: str, observation: Observation) -> Decision:
+def _made_good(recovered: tuple[Arrival, ...]) -> tuple[str, ...]:
+    return (f"{len(recovered)} arrivals were settled that a cycle had taken in before it was stopped.",) if recovered else ()
+
+
+def _draft(cycle: Cycle, trigger: str, observation: Observation, notes: tuple[str, ...]) -> Decision:
     champion = ledger.champion(cycle.spec.name)
-    waiting = tuple(f"{name} is still being written; it is taken up by the next cycle." for name in observation.settling)
+    waiting = tuple(f"{look.name} is still being written; it is taken up when it has settled." for look in observation.settling)
     return Decision(
         pipeline=cycle.spec.name,
         cycle=cycle.lease.cycle,
@@ -120,7 +131,7 @@ def _draft(cycle: Cycle, trigger: str, observation: Observation) -> Decision:
         trigger=trigger,
         previous=champion.version if champion else None,
         champion=champion.version if champion else None,
-        notes=waiting + tuple(f"Ignored {name}." for name in observation.ignored),
+        notes=notes + waiting + tuple(f"Ignored {name}." for name in observation.ignored),
         prefect_run=runtime.flow_run.id,
         prefect_url=runtime.flow_run.ui_url,
     )
@@ -129,10 +140,12 @@ def _draft(cycle: Cycle, trigger: str, observation: Observation) -> Decision:
 def _take_in(cycle: Cycle, draft: Decision) -> Decision:
     """Ingest and clean all that is outstanding, and what that brings back (see `ledger.settle`), each arrival once."""
     tried: set[int] = set()
+    newest = max((arrival.seq for arrival in ledger.outstanding(cycle.spec.name)), default=0)  # what lands from here on is the next cycle's
     while True:
-        ledger.mark_duplicates(cycle.lease)
-        arrivals = [arrival for arrival in ledger.outstanding(cycle.spec.name) if arrival.seq not in tried]
+        ledger.sort_out(cycle.lease)
+        arrivals = [part for part in ledger.outstanding(cycle.spec.name) if part.seq not in tried and part.seq <= newest]
         if not arrivals:
+            compact(cycle.spec.name, cycle.lease)
             return draft
         tried.update(arrival.seq for arrival in arrivals)
         for batch in batches(arrivals):
@@ -143,6 +156,7 @@ def _take_in_batch(cycle: Cycle, draft: Decision, batch: list[Arrival]) -> Decis
     """Ingest and clean one batch, and note what came of it."""
     what = batch[0].name if len(batch) == 1 else f"{len(batch)} arrivals"
     staged = ingest(cycle.spec, batch, str(cycle.work / "staged"), what)
+    crash.point("ingest.staged")
     cleaned = clean(cycle.spec, cycle.lease, staged, what)
     set_aside = [arrival for arrival in cleaned.arrivals if arrival.state == "quarantined" or arrival.rejected]
     refused = tuple(
@@ -179,9 +193,11 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
     """Choose a challenger, compare it with the champion, and publish it if every rule of the gate is met."""
     spec, champion, work = cycle.spec, ledger.champion(cycle.spec.name), str(cycle.work)
     chosen, notes = _choose(spec, prepared, run)
+    crash.point("train.chosen")
     candidate = next(part for part in spec.candidates if part.name == chosen.candidate)
     fitted = fit(spec, prepared, candidate, chosen.params, prepared.train, work)
     evaluation = evaluate(spec, prepared, fitted, champion, work)
+    crash.point("evaluate.done")
     rules = decide(spec.gate, evaluation, champion)
     verdict = verdict_of(rules)
     draft = replace(
@@ -198,9 +214,7 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
         served = fit(spec, prepared, candidate, chosen.params, prepared.snapshot.rows, work)
         decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(cycle.work / "pipeline.py"))
         return _told(cycle, decision, prepared, fitted)
-    decision = _timed(cycle, draft)
-    ledger.decide(cycle.lease, decision, trained_rows=prepared.train)
-    return _told(cycle, decision, prepared, fitted)
+    return _told(cycle, _recorded(cycle, draft, trained_rows=prepared.train), prepared, fitted)
 
 
 def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
@@ -225,9 +239,16 @@ def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[
 def _skipped(cycle: Cycle, draft: Decision, why: str, rules: tuple[Rule, ...] = ()) -> Decision:
     """End a cycle that trained nothing."""
     in_service = f"Champion {draft.champion} stays" if draft.champion else "There is no champion yet"
-    decision = _timed(cycle, replace(draft, sentence=f"{in_service}. Nothing was trained: {why}.", rules=rules))
-    ledger.decide(cycle.lease, decision, trained_rows=None)
-    return _told(cycle, decision, None, None)
+    draft = replace(draft, sentence=f"{in_service}. Nothing was trained: {why}.", rules=rules)
+    return _told(cycle, _recorded(cycle, draft, trained_rows=None), None, None)
+
+
+def _recorded(cycle: Cycle, draft: Decision, *, trained_rows: int | None) -> Decision:
+    """Record a decision that promotes nothing."""
+    decision = _timed(cycle, draft)
+    ledger.decide(cycle.lease, decision, trained_rows=trained_rows)
+    crash.point("decide.recorded")
+    return replace(decision, notes=decision.notes + settle_effects(cycle.spec.name))
 
 
 def _timed(cycle: Cycle, decision: Decision) -> Decision:
@@ -236,5 +257,6 @@ def _timed(cycle: Cycle, decision: Decision) -> Decision:
 
 def _told(cycle: Cycle, decision: Decision, prepared: Prepared | None, fitted: Fitted | None) -> Decision:
     report(cycle.spec, decision, prepared, fitted)
+    crash.point("report.told")
     get_run_logger().info(decision.sentence)
     return decision

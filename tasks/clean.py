@@ -2,19 +2,20 @@
 
 A row is a repeat if the same row came before it in its arrival or, where the pipeline has a key, if a row of the same key and content is
 in the batch or in the lake. A row of a known key with other content is quarantined: it is not known which of the two is right.
-What is quarantined is committed first, the rows after it, each at most once per arrival.
+What is quarantined is committed first, the rows after it. What a cycle that was killed has left is finished by the next (`recover`).
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import contract
+from tasks import contract, crash
 from tasks.records import Arrival, Cleaned, Staged
 from tasks.spec import Pipeline
 from tasks.staging import ENTRY, ORIGIN
@@ -71,21 +72,40 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     Raises:
         LeaseLost: if the cycle's lease was taken over; the lake is as it was, or the next cycle finds the commit and settles it.
     """
-    ids = [part.arrival.id for part in staged]
-    earlier = lake.committed(pipeline.name, "rows", ids)
-    fresh = _refused_with_their_keepers([part for part in staged if part.arrival.id not in earlier])
+    fresh = _refused_with_their_keepers(staged)
     paths = [part.good for part in fresh if part.good is not None and part.accepted]
     rows = _imputed(pipeline, paths) if paths else None
     marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
-    ledger.renew(lease)
-    _commit_bad(pipeline, fresh, rows, marked)
-    version = _commit_good(pipeline, fresh, rows, marked)
     counts = _counted(marked)
-    arrivals = tuple(_outcome(part, counts.get(part.arrival.seq, {})) for part in fresh) + _recovered(
-        pipeline, [part for part in staged if part.arrival.id in earlier]
-    )
+    arrivals = tuple(_outcome(part, counts.get(part.arrival.seq, {})) for part in fresh)
+    ledger.renew(lease)
+    crash.point("clean.marked")
+    _commit_bad(pipeline, lease, fresh, rows, marked)
+    crash.point("clean.quarantined")
+    version = _commit_good(pipeline, lease, arrivals, rows, marked)
+    crash.point("clean.committed")
     ledger.settle(lease, arrivals)
+    crash.point("clean.settled")
     return Cleaned(version=version or lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
+
+
+def recover(pipeline: str, lease: Lease) -> tuple[Arrival, ...]:
+    """Finish what cycles that did not end have left in the lake: settle what they committed, and take out what they only set aside.
+
+    Raises:
+        LeaseLost: if the cycle's lease was taken over meanwhile.
+    """
+    since = ledger.unsettled_since(lease)
+    if since >= lease.token:
+        return ()
+    lake.fence(pipeline, lease.token)
+    told = {entry["id"]: entry for entry in lake.committed(pipeline, "rows", since)}
+    pending = ledger.outstanding(pipeline)
+    done = tuple(replace(arrival, **told[arrival.id]) for arrival in pending if arrival.id in told)
+    ledger.settle(lease, done)
+    half = {entry["id"] for entry in lake.committed(pipeline, "quarantine", since)} - told.keys()
+    lake.remove(pipeline, "quarantine", [arrival.id for arrival in pending if arrival.id in half], token=lease.token)
+    return done
 
 
 def _refused_with_their_keepers(parts: Sequence[Staged]) -> list[Staged]:
@@ -115,14 +135,21 @@ def _known(pipeline: Pipeline, fresh: Sequence[Staged]) -> pl.LazyFrame | None:
     return lake.scan(pipeline.name, columns=contract.dtypes(pipeline.contract)).filter(~pl.col("_file").is_in(leaving))
 
 
-def _commit_good(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> int | None:
-    taken = [part.arrival for part in fresh if part.arrival.duplicate_of is not None or part.accepted]
+def _commit_good(
+    pipeline: Pipeline, lease: Lease, arrivals: Sequence[Arrival], rows: pl.LazyFrame | None, marked: pl.DataFrame | None
+) -> int | None:
+    taken = [arrival for arrival in arrivals if arrival.state != "quarantined"]
     if not taken:
         return None
     schema = {**contract.dtypes(pipeline.contract), **ORIGIN}
     replaced = ledger.live_files(pipeline.name, [arrival.uri for arrival in taken])
-    uris = [arrival.uri for arrival in taken] if replaced else []
-    return lake.commit(pipeline.name, "rows", _kept(rows, marked, list(schema)), schema, [arrival.id for arrival in taken], replaced=uris)
+    kept, told = _kept(rows, marked, list(schema)), [_told(arrival) for arrival in taken]
+    return lake.commit(pipeline.name, "rows", kept, schema, told, token=lease.token, replaced=replaced)
+
+
+def _told(arrival: Arrival) -> dict[str, Any]:
+    """Give what a commit says of an arrival, for the cycle that may have to settle it."""
+    return {name: getattr(arrival, name) for name in ("id", "state", "accepted", "rejected", "repeated", "reason")}
 
 
 def _kept(rows: pl.LazyFrame | None, marked: pl.DataFrame | None, columns: list[str]) -> Iterator[pl.DataFrame]:
@@ -134,17 +161,14 @@ def _kept(rows: pl.LazyFrame | None, marked: pl.DataFrame | None, columns: list[
         offset += chunk.height
 
 
-def _commit_bad(pipeline: Pipeline, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
-    conflicts = marked.filter(pl.col("mark") == "conflict") if marked is not None else pl.DataFrame()
-    if not conflicts.height and all(part.bad is None for part in fresh):
-        return
-    done = lake.committed(pipeline.name, "quarantine", [part.arrival.id for part in fresh])
-    new = [part for part in fresh if part.arrival.id not in done]
-    frames = [pl.read_ipc(part.bad) for part in new if part.bad is not None]
-    if rows is not None and conflicts.height:
-        frames.append(_conflicts(pipeline, rows, conflicts.filter(pl.col("_seq").is_in([part.arrival.seq for part in new]))))
-    if any(frame.height for frame in frames):
-        lake.commit(pipeline.name, "quarantine", frames, ENTRY, [part.arrival.id for part in new])
+def _commit_bad(pipeline: Pipeline, lease: Lease, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
+    frames = [pl.read_ipc(part.bad) for part in fresh if part.bad is not None]
+    conflicts = marked.filter(pl.col("mark") == "conflict") if marked is not None else None
+    if rows is not None and conflicts is not None and conflicts.height:
+        frames.append(_conflicts(pipeline, rows, conflicts))
+    ids = sorted({name for frame in frames for name in frame["_arrival"].unique()})
+    if ids:
+        lake.commit(pipeline.name, "quarantine", frames, ENTRY, [{"id": name} for name in ids], token=lease.token)
 
 
 def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> pl.DataFrame:
@@ -178,28 +202,16 @@ def _outcome(part: Staged, counts: Mapping[str, int]) -> Arrival:
     return replace(part.arrival, state="ingested", accepted=kept, rejected=rejected, repeated=counts.get("repeat", 0), reason=reason)
 
 
-def _recovered(pipeline: Pipeline, parts: Sequence[Staged]) -> tuple[Arrival, ...]:
-    """Settle arrivals whose rows were committed by a cycle that ended before it could say so."""
-    if not parts:
-        return ()
-    kept = dict(lake.scan(pipeline.name).group_by("_arrival").len().collect().iter_rows())
-    aside = _set_aside(pipeline)
-    return tuple(_settled(part, kept.get(part.arrival.id, 0), aside.get(part.arrival.id, 0)) for part in parts)
+def compact(pipeline: str, lease: Lease) -> None:
+    """Join the small files of the lake where there are many.
 
-
-def _set_aside(pipeline: Pipeline) -> dict[str, int]:
-    """Count each arrival's rows in quarantine."""
-    if not lake.exists(pipeline.name, "quarantine"):
-        return {}
-    rows = lake.scan(pipeline.name, "quarantine").group_by("_arrival").agg(pl.col("_row").n_unique())
-    return dict(rows.collect().iter_rows())
-
-
-def _settled(part: Staged, kept: int, rejected: int) -> Arrival:
-    if part.arrival.duplicate_of is not None:
-        return replace(part.arrival, state="duplicate")
-    repeated = part.accepted + part.rejected - kept - rejected
-    return replace(part.arrival, state="ingested", accepted=kept, rejected=rejected, repeated=repeated)
+    Raises:
+        LeaseLost: if the cycle's lease was taken over.
+    """
+    ledger.renew(lease)
+    if lake.compact(pipeline, token=lease.token):
+        logger.info("Joined the small files of %s", pipeline)
+        crash.point("lake.compacted")
 
 
 @task(name="clean", task_run_name="clean {what}", cache_policy=NO_CACHE, persist_result=False)

@@ -14,6 +14,7 @@ RatchetError
     ├── StackError            an embedded server did not start, answer or stop
     ├── LedgerError           the ledger refused a change (another schema version, a moved champion)
     ├── LeaseLost             the cycle's lease was taken over: nothing more may be committed
+    ├── Unreachable           a server did not answer; what it was to be told is told later
     ├── ModelRejected         a model's bytes or types are not those the ledger recorded
     └── DiskFull              no space left; what was committed before stays valid
 """
@@ -73,6 +74,10 @@ class LedgerError(Breakdown):
 
 class LeaseLost(Breakdown):
     """The cycle's lease was taken over: nothing more may be committed."""
+
+
+class Unreachable(Breakdown):
+    """A server did not answer; what it was to be told is told later."""
 
 
 class ModelRejected(Breakdown):

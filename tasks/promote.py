@@ -6,7 +6,7 @@ crash is done by the next cycle (`settle_effects`).
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import joblib
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import frames
+from tasks import crash, frames
+from tasks.errors import Unreachable
 from tasks.metrics import METRICS, Metric
 from tasks.records import Champion, Decision, Evaluation, Fitted, Prepared, Registered, Rule, Verdict
 from tasks.spec import Gate, Kind, Pipeline
-from tasks.stores import ledger, models
-from tasks.stores.ledger import Lease
+from tasks.stores import events, ledger, models, tracking
+from tasks.stores.ledger import Effect, Lease
 
 logger = logging.getLogger(__name__)
 
@@ -159,9 +160,11 @@ def publish(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prep
     made = models.register(pipeline.name, estimator, definition, examples, run=decision.mlflow_run or "", tags=tags)
     champion = _crowned(pipeline, decision, prepared, served, made)
     done = replace(decision, champion=made.version, at=ledger.now())
+    crash.point("promote.registered")
     ledger.decide(lease, done, trained_rows=prepared.train, promoted=champion)
-    settle_effects(pipeline.name)
-    return done
+    crash.point("promote.decided")
+    left = settle_effects(pipeline.name)
+    return replace(done, notes=done.notes + left)
 
 
 def _crowned(pipeline: Pipeline, decision: Decision, prepared: Prepared, served: Fitted, made: Registered) -> Champion:
@@ -181,13 +184,49 @@ def _crowned(pipeline: Pipeline, decision: Decision, prepared: Prepared, served:
 
 
 def settle_effects(pipeline: str) -> tuple[str, ...]:
-    """Do what earlier decisions left to do outside, and say what it was; the newest decision has the last word."""
-    done = []
+    """Do what decisions left to do outside, each as often as it takes and with the effect of once; say what could not be done yet.
+
+    The alias is moved to the champion that the ledger has at that moment, not to the one of the decision: a newer one has the last word.
+    """
+    left = []
     for effect in ledger.unfinished(pipeline):
-        models.point(pipeline, int(effect.payload["version"]))
+        try:
+            _EFFECTS[effect.effect](effect)
+        except Unreachable as error:
+            logger.warning("%s", error)
+            left.append(str(error))
+            continue
+        crash.point(f"effect.{effect.effect}")
         ledger.finish(effect)
-        done.append(f"the alias {models.ALIAS!r} points to version {effect.payload['version']}")
-    return tuple(done)
+        crash.point("effect.finished")
+    return tuple(left)
+
+
+def _move_alias(effect: Effect) -> None:
+    moved = None
+    while (champion := ledger.champion(effect.pipeline)) is not None and champion.version != moved:
+        models.point(effect.pipeline, champion.version)
+        moved = champion.version
+    models.retire(effect.pipeline, [served.version for served in ledger.champions(effect.pipeline)])
+
+
+def clear_up(pipeline: str, lease: Lease) -> tuple[str, ...]:
+    """End the MLflow runs, and mark the versions, that cycles which did not end have left; say what could not be done."""
+    if ledger.unsettled_since(lease) >= lease.token:
+        return ()
+    try:
+        tracking.abandon(pipeline)
+        models.retire(pipeline, [served.version for served in ledger.champions(pipeline)])
+    except Unreachable as error:
+        return (str(error),)
+    return ()
+
+
+def _give_notice(effect: Effect) -> None:
+    events.send([events.event(events.DECIDED, effect.pipeline, f"cycle {effect.cycle}", {"cycle": effect.cycle, **effect.payload})])
+
+
+_EFFECTS: Mapping[str, Callable[[Effect], None]] = {"alias": _move_alias, "notice": _give_notice}
 
 
 @task(name="promote", task_run_name="promote {decision.challenger}", cache_policy=NO_CACHE, persist_result=False)

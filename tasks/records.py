@@ -49,12 +49,13 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at a source: what is new, what still changes, what is ignored, and why."""
+    """One look at a source: what is new, what still changes, what is ignored and why (`ignored` names the first 20 of `ignored_files`)."""
 
     files: int
     recorded: tuple[Arrival, ...]
-    settling: tuple[str, ...]
+    settling: tuple[Look, ...]
     ignored: tuple[str, ...]
+    ignored_files: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@
 | RATCHET_THREADS       | threads inside one fit                                         | 1                         |
 | RATCHET_WORKERS       | fits at the same time                                          | number of cores           |
 | RATCHET_SETTLE        | seconds between two looks at a file that has just changed      | 0.5                       |
-| RATCHET_LEASE         | seconds after which a silent cycle's lease may be taken over   | 300                       |
+| RATCHET_LEASE         | seconds after which a silent cycle's lease may be taken over   | 60                        |
+| RATCHET_SWEEP         | seconds between two full listings of a watched source          | 30                        |
 | PREFECT_API_URL       | use this Prefect server and start none                         | (embedded)                |
 | MLFLOW_TRACKING_URI   | use this MLflow server and start none                          | (embedded)                |
 | AWS_ENDPOINT_URL      | S3 endpoint that is not Amazon's                               | (Amazon)                  |
+| RATCHET_CRASH_AT      | for tests: "point:SIGNAL", see `tasks.crash`                   | (never)                   |
 | DO_NOT_TRACK          | "true" keeps Prefect and MLflow from sending telemetry         | true, set by Ratchet      |
 """
 
@@ -36,6 +38,8 @@ class Settings:
     workers: int
     settle: float
     lease: float
+    sweep: float
+    crash_at: str | None
     prefect_api_url: str | None
     mlflow_tracking_uri: str | None
     s3_endpoint: str | None
@@ -80,7 +84,9 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         threads=int(_number(env, "RATCHET_THREADS", 1, least=1)),
         workers=int(_number(env, "RATCHET_WORKERS", os.cpu_count() or 1, least=1)),
         settle=_number(env, "RATCHET_SETTLE", 0.5, least=0),
-        lease=_number(env, "RATCHET_LEASE", 300, least=1),
+        lease=_number(env, "RATCHET_LEASE", 60, least=1),
+        sweep=_number(env, "RATCHET_SWEEP", 30, least=0.1),
+        crash_at=env.get("RATCHET_CRASH_AT") or None,
         prefect_api_url=env.get("PREFECT_API_URL") or None,
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or None,
         s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pandas as pd
 
@@ -19,15 +20,19 @@ class Source:
     """Where data lands and how its files are read.
 
     `uri` is a directory, a single file or an `s3://bucket/prefix`; without one it is `inbox/<pipeline>` in the home.
+    Where S3 tells a queue of its events, `queue` is that SQS queue's URL: arrivals are then seen within a second instead of at the next sweep.
     Files end in .csv, .csv.gz, .parquet, .jsonl or .ndjson; others are ignored. A CSV cell whose whole text is in `null_values` is missing.
     """
 
     uri: str | None = None
+    queue: str | None = None
     separator: str = ","
     null_values: tuple[str, ...] = ("",)
 
     def __post_init__(self) -> None:
         _require(len(self.separator) == 1, f"Source.separator is {self.separator!r}; expected one character.")
+        on_s3 = self.uri is not None and self.uri.startswith("s3://")
+        _require(self.queue is None or on_s3, "Source.queue tells of objects on S3; give an s3:// uri with it, or leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +136,36 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Retrain:
-    """When to train again: `schedule` is a cron expression in `timezone`; with fewer than `min_rows` new rows a cycle only ingests."""
+    """When to run a cycle by itself, while `ratchet up` runs. A cycle takes everything that is outstanding, however it was started.
 
+    - `on_arrival`: data that lands starts a cycle; what follows here, up to `max_per_day`, says when.
+    - `min_arrivals`: fewest outstanding arrivals; with fewer than `min_rows` new rows a cycle takes them in, and trains nothing.
+    - `debounce`: seconds without a new arrival before the cycle starts, but never more than `debounce_limit` after the first one.
+    - `min_interval`: seconds between the starts of two cycles that arrivals started; `max_per_day`: most of those in a day of `timezone`.
+    - `schedule`: a cron expression in `timezone` that starts a cycle, whatever has landed.
+    """
+
+    on_arrival: bool = True
+    min_arrivals: int = 1
+    min_rows: int = 1
+    debounce: float = 0.0
+    debounce_limit: float = 600.0
+    min_interval: float = 0.0
+    max_per_day: int | None = None
     schedule: str | None = None
     timezone: str = "UTC"
-    min_rows: int = 1
 
     def __post_init__(self) -> None:
-        _positive("Retrain", min_rows=self.min_rows)
+        _positive("Retrain", min_rows=self.min_rows, min_arrivals=self.min_arrivals, max_per_day=self.max_per_day)
+        for name, value in {"debounce": self.debounce, "min_interval": self.min_interval}.items():
+            _require(value >= 0, f"Retrain.{name} is {value}; expected 0 seconds or more.")
+        _require(
+            self.debounce <= self.debounce_limit,
+            f"Retrain.debounce is {self.debounce} s, more than debounce_limit ({self.debounce_limit} s); raise the limit.",
+        )
         fields = 5 if self.schedule is None else len(self.schedule.split())
         _require(fields == 5, f"Retrain.schedule is {self.schedule!r}; expected a cron expression of five fields, for example '0 2 * * *'.")
+        _require(_is_zone(self.timezone), f"Retrain.timezone is {self.timezone!r}; expected a name like 'Europe/Berlin' or 'UTC'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +244,14 @@ class Pipeline:
             "Pipeline.target is listed as time or hindsight too; the target is left out of features by itself.",
         )
         _require(self.time not in self.hindsight, "Pipeline.time is listed in hindsight; features may need it, and rows are ordered by it.")
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _positive(owner: str, **values: float | None) -> None:

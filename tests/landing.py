@@ -8,7 +8,7 @@ import polars as pl
 
 from flows import pipelines
 from tasks import settings
-from tasks.clean import commit
+from tasks.clean import commit, recover
 from tasks.ingest import stage
 from tasks.observe import survey
 from tasks.records import Arrival, Cleaned
@@ -32,7 +32,8 @@ def _take_in(pipeline: Pipeline, source: str, staging: Path) -> Cleaned:
     survey(pipeline.name, source)
     lease = ledger.begin(pipeline.name, trigger="test", definition="", flow_run=None)
     try:
-        ledger.mark_duplicates(lease)
+        recover(pipeline.name, lease)
+        ledger.sort_out(lease)
         staged = stage(pipeline, ledger.outstanding(pipeline.name), staging)
         return commit(pipeline, lease, staged)
     finally:

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-BASE = {"tasks.spec", "tasks.records", "tasks.errors", "tasks.settings"}
+BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.records", "tasks.errors", "tasks.settings"}
 PARTS = {
     "tasks.contract",
     "tasks.formats",
     "tasks.frames",
     "tasks.metrics",
+    "tasks.notices",
     "tasks.plots",
     "tasks.sample",
     "tasks.staging",
@@ -23,8 +24,8 @@ PARTS = {
 }
 VERBS = {f"tasks.{path.stem}" for path in (ROOT / "tasks").glob("*.py")} - BASE - PARTS - {"tasks.__init__"}
 OWNERS = {
-    "boto3": {"tasks.stores.s3"},
-    "botocore": {"tasks.stores.s3"},
+    "boto3": {"tasks.stores.s3", "tasks.stores.sqs"},
+    "botocore": {"tasks.stores.s3", "tasks.stores.sqs"},
     "mlflow": {"tasks.stores.models", "tasks.stores.tracking"},
     "skops": {"tasks.stores.models"},
     "deltalake": {"tasks.stores.lake"},
@@ -33,6 +34,8 @@ OWNERS = {
         "tasks.stores.ledger.arrivals",
         "tasks.stores.ledger.cycles",
         "tasks.stores.ledger.decisions",
+        "tasks.stores.ledger.leases",
+        "tasks.stores.ledger.receipts",
     },
     "typer": {"deployments.command"},
 }

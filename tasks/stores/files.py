@@ -5,15 +5,20 @@ the ETag, version and time of an object. Nothing here follows a link out of the 
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import tempfile
+import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import watchfiles
 
 from tasks import settings
 from tasks.errors import Changed, DiskFull, SourceUnavailable
@@ -26,14 +31,6 @@ _RACY = 2.0
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The files of a source in the order of their names, and what else is there with the reason why it is ignored."""
-
-    looks: tuple[Look, ...]
-    ignored: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Fetched:
     """The bytes of an arrival on local disk, and their SHA-256."""
 
@@ -41,8 +38,8 @@ class Fetched:
     sha256: str
 
 
-def look(uri: str) -> Listing:
-    """List a source.
+def look(uri: str) -> Iterator[Look | str]:
+    """List a source in the order of the names, one entry at a time: a file, or what else is there with the reason why it is ignored.
 
     Raises:
         SourceUnavailable: if it does not exist or may not be read.
@@ -50,7 +47,8 @@ def look(uri: str) -> Listing:
     if uri.startswith("s3://"):
         from tasks.stores import s3
 
-        return _sifted(s3.look(uri))
+        yield from map(_sifted, s3.look(uri))
+        return
     path = Path(uri).expanduser().absolute()
     if not path.exists():
         near = next(parent for parent in path.parents if parent.exists())
@@ -58,17 +56,32 @@ def look(uri: str) -> Listing:
             f"The source {path} does not exist; the nearest directory that does is {near}. Create it, or name another source."
         )
     try:
-        found: list[Look | str] = list(_walk(path, path)) if path.is_dir() else [_look_at(path, path.name)]
+        yield from map(_sifted, _walk(path, path) if path.is_dir() else [_look_at(path, path.name)])
     except PermissionError as error:
         raise SourceUnavailable(f"The source {path} may not be read: {error}. Give this user the right to list and read it.") from error
-    return _sifted(found)
 
 
-def _sifted(found: list[Look | str]) -> Listing:
-    looks = sorted((entry for entry in found if isinstance(entry, Look)), key=lambda entry: entry.name)
-    reasons = [f"{entry.name}: {reason}" for entry in looks if (reason := unfit(entry.name))]
-    kept = tuple(entry for entry in looks if unfit(entry.name) is None)
-    return Listing(looks=kept, ignored=(*(entry for entry in found if isinstance(entry, str)), *reasons))
+def look_again(uri: str, files: Iterable[str]) -> Iterator[Look | str]:
+    """Look at single files of a source, by their addresses, without listing all of it; those that are gone are left out."""
+    if uri.startswith("s3://"):
+        from tasks.stores import s3
+
+        yield from map(_sifted, s3.look_again(uri, files))
+        return
+    source = Path(uri).expanduser().absolute()
+    for path in sorted({Path(file) for file in files}):
+        name = path.name if path == source else path.relative_to(source).as_posix()
+        if path.is_symlink() and not _leads_inside(path, source):
+            yield f"{name}: a link that leads out of the source or to no file"
+        elif path.is_file():
+            yield _sifted(_look_at(path, name))
+
+
+def _sifted(entry: Look | str) -> Look | str:
+    if isinstance(entry, str):
+        return entry
+    reason = unfit(entry.name)
+    return entry if reason is None else f"{entry.name}: {reason}"
 
 
 def unfit(name: str) -> str | None:
@@ -85,22 +98,26 @@ def unfit(name: str) -> str | None:
 
 
 def _walk(directory: Path, source: Path) -> Iterator[Look | str]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            path = Path(entry.path)
-            name = path.relative_to(source).as_posix()
-            if entry.is_symlink():
-                yield from (
-                    [_look_at(path, name)]
-                    if _leads_inside(path, source)
-                    else [f"{name}: a link that leads out of the source or to no file"]
-                )
-            elif entry.is_dir():
-                yield from _walk(path, source) if unfit(f"{name}/x.csv") is None else [f"{name}/: a hidden or temporary name"]
-            elif entry.is_file():
-                yield _look_at(path, name)
-            else:
-                yield f"{name}: not a regular file"
+    with os.scandir(directory) as found:  # by the whole names below the source: a directory sorts as if its name ended in a slash
+        entries = sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
+    for entry in entries:
+        path = Path(entry.path)
+        name = path.relative_to(source).as_posix()
+        try:
+            yield from _entry(entry, path, name, source)
+        except FileNotFoundError:  # gone since it was listed
+            continue
+
+
+def _entry(entry: "os.DirEntry[str]", path: Path, name: str, source: Path) -> Iterator[Look | str]:
+    if entry.is_symlink():
+        yield _look_at(path, name) if _leads_inside(path, source) else f"{name}: a link that leads out of the source or to no file"
+    elif entry.is_dir():
+        yield from _walk(path, source) if unfit(f"{name}/x.csv") is None else [f"{name}/: a hidden or temporary name"]
+    elif entry.is_file():
+        yield _look_at(path, name)
+    else:
+        yield f"{name}: not a regular file"
 
 
 def _leads_inside(path: Path, source: Path) -> bool:
@@ -182,16 +199,66 @@ def _digest(look: Look) -> str:
 
 
 def settled(look: Look, *, now: float, quiet: float) -> bool:
-    """Tell whether a file has been left alone for `quiet` seconds before `now`; an object is never half written."""
+    """Tell whether a file is complete: nobody has it open for writing, and it was renamed into place or left alone for `quiet` seconds before `now`.
+
+    Every write sets both times of a file to the same moment; a rename, or a copy that keeps the original's time, sets only the
+    change time. An object is never half written.
+    """
     if not is_local(look):
         return True
+    writing = _being_written(Path(look.uri))
     _, modified, changed, *_ = (int(part) for part in look.stamp.split(":"))
-    return max(modified, changed) / 1e9 <= now - quiet
+    alone = changed / 1e9 <= now - quiet or changed / 1e9 > now + quiet  # or the clock was set back: the second look has to tell
+    return not writing and (alone or (writing is False and changed > modified))
+
+
+def _being_written(path: Path) -> bool | None:
+    """Tell whether a process has the file open for writing; None where the system cannot tell.
+
+    A read lease (fcntl(2), F_SETLEASE) is granted only where there is no writer; it is given back at once. Should one come in that very
+    moment, the kernel tells us with a signal that is ignored by default, and lets it wait for that moment.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except (AttributeError, OSError) as error:
+        return True if getattr(error, "errno", None) == errno.EAGAIN else None
+    else:
+        return False
+    finally:
+        os.close(file)
 
 
 def trusted(look: Look, looked_at: float) -> bool:
     """Tell whether an equal stamp will prove equal content: not if the file changed so shortly before that the clock may not show the next change."""
-    return settled(look, now=looked_at, quiet=_RACY)
+    return not is_local(look) or int(look.stamp.split(":")[2]) / 1e9 <= looked_at - _RACY
+
+
+def watch(uri: str, stop: threading.Event) -> Iterator[frozenset[str]]:
+    """Tell of a local source which files have changed, as soon as they do, until `stop` is set or the source is another directory.
+
+    A hint: what happens while nobody watches, or on a network's file system, is seen by listing only.
+
+    Raises:
+        OSError: if the system allows no more watches.
+    """
+    path = Path(uri).expanduser().absolute()
+    watched = path if path.is_dir() else path.parent
+    here = watched.stat().st_ino
+    changes = watchfiles.watch(
+        watched, watch_filter=None, step=10, debounce=100, rust_timeout=1000, yield_on_timeout=True, stop_event=stop, raise_interrupt=False
+    )
+    for found in changes:
+        if not watched.exists() or watched.stat().st_ino != here:
+            return
+        files = frozenset(file for change, file in found if change != watchfiles.Change.deleted and (path.is_dir() or file == str(path)))
+        if files:
+            yield files
 
 
 def land(content: bytes, directory: Path, name: str) -> Path:

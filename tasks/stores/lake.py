@@ -1,12 +1,16 @@
 """The lake: one Delta table of accepted rows and one of quarantined entries for each pipeline.
 
-A commit carries one app transaction per arrival, and a writer looks for it first with the very handle that it commits with: Delta
-does not refuse a blind second append, but it does refuse a commit that raced with another of the same arrival.
+Every commit carries the token of its cycle's lease as one app transaction, so that of two racing writers one is refused by Delta, and
+a cycle that took over from another puts its token there first (`fence`): what the other still holds open can commit no more. A commit
+also names its arrivals with what became of each, so that the next cycle can tell what one that was killed has done (`committed`).
 Beside the contract's columns a row has `_arrival` and `_file` (which version of which file), `_seq` and `_row` (its place in the order
 of arrival and in its file, from 1).
 """
 
+import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -17,10 +21,12 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transactio
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from tasks import settings
-from tasks.errors import Breakdown, DiskFull
+from tasks.errors import Breakdown, DiskFull, LeaseLost
 
 Table = Literal["rows", "quarantine"]
-_RETRIES = 20
+_RETRIES, _RECENT = 20, 100
+_FENCE, _TOKEN, _ARRIVALS = "ratchet.lease", "ratchet.token", "ratchet.arrivals"
+_SMALL, _MANY = 8 << 20, 50  # bytes of a file that is worth joining, and how many of them are
 
 
 def uri(pipeline: str, table: Table) -> str:
@@ -34,10 +40,29 @@ def version(pipeline: str, table: Table = "rows") -> int | None:
     return None if found is None else found.version()
 
 
-def committed(pipeline: str, table: Table, arrivals: Sequence[str]) -> frozenset[str]:
-    """Give those of the arrivals whose commit is in the table already."""
+def committed(pipeline: str, table: Table, since: int) -> tuple[dict[str, Any], ...]:
+    """Give what the commits of cycles with a token of at least `since` say of their arrivals: id, state, counts and reason."""
     found = _open(uri(pipeline, table))
-    return frozenset() if found is None else frozenset(arrival for arrival in arrivals if found.transaction_version(arrival) is not None)
+    if found is None:
+        return ()
+    entries = found.history(_RECENT)  # newest first
+    if all(int(entry.get(_TOKEN, since)) >= since for entry in entries):
+        entries = found.history()
+    ours = itertools.takewhile(lambda entry: int(entry.get(_TOKEN, since)) >= since, entries)
+    return tuple(arrival for entry in ours for arrival in json.loads(entry.get(_ARRIVALS, "[]")))
+
+
+def fence(pipeline: str, token: int) -> None:
+    """Shut out every cycle with a lower token, also one that is about to commit at this moment.
+
+    Raises:
+        LeaseLost: if a cycle with a higher token has been here.
+    """
+    for table in ("rows", "quarantine"):
+        found = _open(uri(pipeline, table))
+        if found is not None and _fenced(found, pipeline, token) < token:
+            nothing = pa.schema(found.schema().to_arrow()).empty_table()
+            _write(found, nothing, token, (), mode="append")
 
 
 def commit(
@@ -45,33 +70,113 @@ def commit(
     table: Table,
     frames: Iterable[pl.DataFrame],
     schema: Mapping[str, Any],
-    arrivals: Sequence[str],
+    arrivals: Sequence[Mapping[str, Any]],
     *,
+    token: int,
     replaced: Sequence[str] = (),
 ) -> int:
     """Add the frames of these arrivals in one commit, and take the rows of the `replaced` files out in the same; give the new version.
 
-    `frames` are of `schema` and are written as they come. Nothing is visible until all of it is.
+    `frames` are of `schema` and are written as they come. Nothing is visible until all of it is. `token` is that of the cycle's lease.
 
     Raises:
+        LeaseLost: if a newer cycle has committed; the table is as it left it.
         DiskFull: if there is no space; the table is as it was.
-        Breakdown: if the table cannot be written, or has one of the arrivals already; it is as it was.
+        Breakdown: if the table cannot be written; it is as it was.
     """
-    place = uri(pipeline, table)
     arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    found = _open(place) or DeltaTable.create(_place(place), schema=arrow, storage_options=_options())
-    if any(found.transaction_version(arrival) is not None for arrival in arrivals):  # asked of the very handle that commits
-        raise Breakdown(f"Another process has just committed one of these arrivals to {place}; nothing was written. Run again.")
-    properties = CommitProperties(app_transactions=[Transaction(arrival, 1) for arrival in arrivals], max_commit_retries=_RETRIES)
-    how: dict[str, Any] = {"mode": "overwrite", "predicate": _any_of(replaced)} if replaced else {"mode": "append", "schema_mode": "merge"}
+    found = _open(uri(pipeline, table)) or _created(uri(pipeline, table), arrow)
+    _fenced(found, pipeline, token)
+    how: dict[str, Any] = (
+        {"mode": "overwrite", "predicate": _any_of("_file", replaced)} if replaced else {"mode": "append", "schema_mode": "merge"}
+    )
     stream = pa.RecordBatchReader.from_batches(arrow, _batches(frames, arrow))
+    _write(found, stream, token, arrivals, writer_properties=_writer(schema), **how)
+    return found.version()
+
+
+def remove(pipeline: str, table: Table, arrivals: Sequence[str], *, token: int) -> None:
+    """Take the entries of these arrivals out of a table.
+
+    Raises:
+        LeaseLost: if a newer cycle has committed.
+        Breakdown: if the table cannot be written.
+    """
+    found = _open(uri(pipeline, table))
+    if found is not None and arrivals:
+        _fenced(found, pipeline, token)
+        with _explained(found, token):
+            found.delete(_any_of("_arrival", arrivals), commit_properties=_properties(token, ()))
+
+
+def compact(pipeline: str, *, token: int) -> bool:
+    """Join small files once there are many, so that reading does not get slower with every arrival; tell whether it was done.
+
+    Earlier versions stay readable: nothing is removed.
+    """
+    found = _open(uri(pipeline, "rows"))
+    if found is None or sum(size < _SMALL for size in found.get_add_actions()["size_bytes"].to_pylist()) < _MANY:
+        return False
+    _fenced(found, pipeline, token)
+    with _explained(found, token):
+        found.optimize.compact(target_size=_SMALL, commit_properties=_properties(token, ()), writer_properties=_writer({}))
+    return True
+
+
+def _created(place: str, arrow: pa.Schema) -> DeltaTable:
+    with _no_space(place):
+        return DeltaTable.create(_place(place), schema=arrow, storage_options=_options(), mode="ignore")
+
+
+def _fenced(found: DeltaTable, pipeline: str, token: int) -> int:
+    """Give the highest token that has committed.
+
+    Raises:
+        LeaseLost: if that is higher than this one.
+    """
+    highest = found.transaction_version(_FENCE) or 0
+    if highest > token:
+        raise LeaseLost(
+            f"A cycle of {pipeline!r} with token {token} came to commit to the lake, but one with token {highest} has committed since. "
+            "Nothing of it was written; the newer cycle does the work."
+        )
+    return highest
+
+
+def _properties(token: int, arrivals: Sequence[Mapping[str, Any]]) -> CommitProperties:
+    told = {_TOKEN: str(token), _ARRIVALS: json.dumps(list(arrivals))}
+    return CommitProperties(app_transactions=[Transaction(_FENCE, token)], custom_metadata=told, max_commit_retries=_RETRIES)
+
+
+def _write(found: DeltaTable, data: Any, token: int, arrivals: Sequence[Mapping[str, Any]], **how: Any) -> None:
+    with _explained(found, token):
+        write_deltalake(found, data, commit_properties=_properties(token, arrivals), **how)
+
+
+@contextmanager
+def _explained(found: DeltaTable, token: int) -> Iterator[None]:
+    place = found.table_uri
     try:
-        write_deltalake(found, stream, commit_properties=properties, writer_properties=_writer(schema), **how)
+        with _no_space(place):
+            yield
     except (CommitFailedError, DeltaError, OSError) as error:
+        newest = DeltaTable(place, storage_options=_options()).transaction_version(_FENCE) or 0
+        if newest > token:
+            raise LeaseLost(
+                f"A cycle with token {token} was about to commit to {place} when one with token {newest} did. Nothing of the older one was written; "
+                "the newer cycle does the work."
+            ) from error
+        raise Breakdown(f"The table {place} could not be written: {error}. It is as it was; run again.") from error
+
+
+@contextmanager
+def _no_space(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (DeltaError, OSError) as error:
         if "No space left" in str(error) or "os error 28" in str(error):
             raise DiskFull(f"No space is left for {place}; the table is as it was. Free space and run again.") from error
-        raise Breakdown(f"The table {place} could not be written: {error}. It is as it was; run again.") from error
-    return found.version()
+        raise
 
 
 def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, columns: Mapping[str, Any] | None = None) -> pl.LazyFrame:
@@ -143,8 +248,8 @@ def _options() -> dict[str, str] | None:
     return {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower()}
 
 
-def _any_of(files: Sequence[str]) -> str:
-    return "_file IN (" + ", ".join("'" + name.replace("'", "''") + "'" for name in files) + ")"
+def _any_of(column: str, values: Sequence[str]) -> str:
+    return f"{column} IN (" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + ")"
 
 
 def _batches(frames: Iterable[pl.DataFrame], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -12,19 +12,20 @@ import importlib.util
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tasks import settings
-from tasks.errors import ModelRejected
+from tasks import crash, settings
+from tasks.errors import ModelRejected, Unreachable
 from tasks.records import Champion, Registered
 from tasks.stores import tracking
 
 ALIAS = "champion"
+STATUS = "status"  # of a version: new, promoted or orphan
 SIGNATURE_ROWS = 1000
 REQUIREMENTS = ("scikit-learn", "numpy", "pandas", "scipy", "skops")
 # What scikit-learn's own models need that skops does not trust by itself; a list at hand saves writing the model once only to ask.
@@ -79,9 +80,10 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
         client.finalize_logged_model(model_id, _ready())
         uri = f"models:/{model_id}"
         _fetch(uri, written)
+        crash.point("promote.stored")
         _ensure_registered(pipeline)
         version = client.create_model_version(
-            pipeline, uri, run_id=run, tags={**tags, "sha256": written}, model_id=model_id, await_creation_for=0
+            pipeline, uri, run_id=run, tags={**tags, "sha256": written, STATUS: "new"}, model_id=model_id, await_creation_for=0
         )
     return Registered(version=int(version.version), model_uri=uri, sha256=written)
 
@@ -144,8 +146,42 @@ def _ensure_registered(pipeline: str) -> None:
 
 
 def point(pipeline: str, version: int) -> None:
-    """Point the registry's `champion` alias to a version; doing so twice changes nothing."""
-    tracking.client().set_registered_model_alias(pipeline, ALIAS, str(version))
+    """Point the registry's `champion` alias to a version and mark that version as one that served; doing so twice changes nothing.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tracking.client().set_registered_model_alias(pipeline, ALIAS, str(version))
+        tracking.client().set_model_version_tag(pipeline, str(version), STATUS, "promoted")
+    except MlflowException as error:
+        raise Unreachable(
+            f"MLflow did not move the alias {ALIAS!r} of {pipeline!r} to version {version}: {error}. The ledger's word holds; the alias is moved later."
+        ) from error
+
+
+def retire(pipeline: str, served: Collection[int]) -> tuple[int, ...]:
+    """Mark the new versions that are none of those that `served` as orphans, and give them.
+
+    They are left by a cycle that was stopped between registry and ledger, or by a reply that was lost and asked for again.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = tracking.client().search_model_versions(f"name = '{pipeline}' and tags.{STATUS} = 'new'")
+        orphans = tuple(sorted(int(version.version) for version in found if int(version.version) not in served))
+        for version in orphans:
+            tracking.client().set_model_version_tag(pipeline, str(version), STATUS, "orphan")
+    except MlflowException as error:
+        raise Unreachable(
+            f"MLflow did not let the versions of {pipeline!r} that never served be marked: {error}. They are marked later."
+        ) from error
+    return orphans
 
 
 def pointed(pipeline: str) -> int | None:

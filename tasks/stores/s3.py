@@ -1,7 +1,8 @@
 """S3, read only: listing a prefix and reading the very version of an object that was listed. The only importer of boto3."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks import settings
@@ -37,18 +38,40 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def look(uri: str) -> list[Look | str]:
-    """List the objects below a prefix, or the one object of that key; names are relative to the prefix.
+def look(uri: str) -> Iterator[Look | str]:
+    """List the objects below a prefix, or the one object of that key, page by page; names are relative to the prefix.
 
     Raises:
         SourceUnavailable: if there are no credentials, no such bucket, no permission, or no answer.
     """
+    bucket, prefix = split(uri)
+    with _explained(uri):
+        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for page in pages:
+            yield from (_look_at(bucket, prefix, entry) for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
+
+
+def look_again(uri: str, objects: Iterable[str]) -> Iterator[Look | str]:
+    """Look at single objects below a prefix, by their addresses; those that are gone are left out.
+
+    They are listed, not asked for one by one, since only a listing gives the time as precisely as a listing does.
+
+    Raises:
+        SourceUnavailable: as `look`.
+    """
+    bucket, prefix = split(uri)
+    with _explained(uri):
+        for key in sorted({split(address)[1] for address in objects}):
+            found = _client(settings.read().s3_endpoint).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+            yield from (_look_at(bucket, prefix, entry) for entry in found if entry["Key"] == key and not key.endswith("/"))
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
     import botocore.exceptions as failures
 
-    bucket, prefix = split(uri)
     try:
-        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return [_look_at(bucket, prefix, entry) for page in pages for entry in page.get("Contents", []) if not entry["Key"].endswith("/")]
+        yield
     except (failures.NoCredentialsError, failures.PartialCredentialsError) as error:
         raise SourceUnavailable(
             f"There are no S3 credentials for {uri}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."

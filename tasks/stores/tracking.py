@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import settings
+from tasks.errors import Unreachable
 from tasks.records import Snapshot
+from tasks.stores import ledger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+LEDGER = "ratchet.ledger"  # the tag of a run that says whose it is
 
 
 @functools.cache
@@ -43,9 +47,27 @@ def experiment(name: str) -> str:
 
 def start(pipeline: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
     """Start a run, below `parent` if one is given, and give its id."""
-    below = {"mlflow.parentRunId": parent} if parent else {}
-    run = client().create_run(experiment(pipeline), run_name=name, tags={**below, **(tags or {})})
+    own = {"mlflow.parentRunId": parent, LEDGER: ledger.identity()} if parent else {LEDGER: ledger.identity()}
+    run = client().create_run(experiment(pipeline), run_name=name, tags={**own, **(tags or {})})
     return str(run.info.run_id)
+
+
+def abandon(pipeline: str) -> int:
+    """End the runs that processes of this ledger have left open, and count them.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mine = f"attributes.status = 'RUNNING' and tags.`{LEDGER}` = '{ledger.identity()}'"
+        left = client().search_runs([experiment(pipeline)], mine)
+        for run in left:
+            client().set_terminated(run.info.run_id, "KILLED")
+    except MlflowException as error:
+        raise Unreachable(f"MLflow did not let the runs be ended that {pipeline!r} left open: {error}. They are ended later.") from error
+    return len(left)
 
 
 @contextmanager

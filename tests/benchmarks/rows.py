@@ -27,7 +27,7 @@ def take_in(source: str) -> Cost:
     spec = pipelines.get("big")
     survey(spec.name, source)
     lease = ledger.begin(spec.name, trigger="bench", definition="", flow_run=None)
-    ledger.mark_duplicates(lease)
+    ledger.sort_out(lease)
 
     def steps() -> None:
         for batch in batches(ledger.outstanding(spec.name)):

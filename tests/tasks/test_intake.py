@@ -249,13 +249,14 @@ def test_a_file_that_is_being_written_waits_until_two_looks_agree(source: Path, 
     path = source / "a.csv"
     write(toy_rows(20), path)
     monkeypatch.setattr("tasks.observe.time.sleep", lambda _: path.write_text(path.read_text() + "more"))
-    assert survey("toy", str(source)).settling == ("a.csv",)
+    assert [look.name for look in survey("toy", str(source)).settling] == ["a.csv"]
     assert ledger.outstanding("toy") == ()
 
 
 def forget(source: Path) -> None:
     """Make the ledger forget what became of everything, as if the process had died between the lake's commit and the ledger's."""
     with ledger.transaction() as connection:
+        connection.exec_driver_sql("UPDATE cycles SET state = 'failed'")
         connection.exec_driver_sql("UPDATE arrivals SET state = 'pending', accepted = 0, rejected = 0, repeated = 0 WHERE superseded = 0")
 
 

@@ -4,8 +4,19 @@ Every change is one short transaction; those of a cycle check that it still hold
 registry's alias) is written to the outbox in the same transaction as the decision and done afterwards, so a restart can finish it.
 """
 
-from tasks.stores.ledger.arrivals import history, live_files, mark_duplicates, observe, outstanding, recorded, refused, settle
-from tasks.stores.ledger.cycles import Cycle, Lease, begin, end, kept, last_cycle, lease_holder, list_cycles, release, renew
+from tasks.stores.ledger.arrivals import (
+    count_outstanding,
+    history,
+    live_files,
+    named,
+    observe,
+    outstanding,
+    recorded,
+    refused,
+    settle,
+    sort_out,
+)
+from tasks.stores.ledger.cycles import Cycle, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
 from tasks.stores.ledger.decisions import (
     Effect,
     champion,
@@ -17,7 +28,9 @@ from tasks.stores.ledger.decisions import (
     rows_since_training,
     unfinished,
 )
-from tasks.stores.ledger.schema import SCHEMA_VERSION, now, transaction
+from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, lost, release, renew
+from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, record
+from tasks.stores.ledger.schema import SCHEMA_VERSION, identity, now, transaction
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -25,29 +38,42 @@ __all__ = [
     "Effect",
     "Lease",
     "begin",
+    "begun_by_arrivals",
     "champion",
     "champions",
+    "count_outstanding",
+    "cycle_of",
+    "dead_letters",
     "decide",
     "decision",
     "decisions",
     "end",
     "finish",
+    "gone",
     "history",
+    "holder",
+    "identity",
+    "keep_letter",
     "kept",
     "last_cycle",
     "lease_holder",
     "list_cycles",
     "live_files",
-    "mark_duplicates",
+    "lost",
+    "named",
     "now",
     "observe",
     "outstanding",
+    "receipts",
+    "record",
     "recorded",
     "refused",
     "release",
     "renew",
     "rows_since_training",
     "settle",
+    "sort_out",
     "transaction",
     "unfinished",
+    "unsettled_since",
 ]

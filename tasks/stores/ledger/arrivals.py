@@ -4,7 +4,7 @@ A version is known by its content. The same content under a second name is a dup
 arrival, whose rows take the place of the old one's once they are in the lake.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tasks.records import Arrival, Look
-from tasks.stores.ledger.cycles import Lease, hold
+from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.schema import arrivals, now, reading, transaction
 
 
-def recorded(pipeline: str) -> dict[str, tuple[str, bool]]:
-    """Map each known URI to the stamp of its newest version and whether an equal stamp proves equal content."""
-    query = sa.select(arrivals.c.uri, arrivals.c.stamp, arrivals.c.trusted).where(arrivals.c.pipeline == pipeline).order_by(arrivals.c.seq)
+def recorded(pipeline: str, uris: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Map those of the URIs that are known to the stamp of their newest version and whether an equal stamp proves equal content."""
+    mine = (arrivals.c.pipeline == pipeline) & arrivals.c.uri.in_(uris)
+    query = sa.select(arrivals.c.uri, arrivals.c.stamp, arrivals.c.trusted).where(mine).order_by(arrivals.c.seq)
     with reading() as connection:
         return {row.uri: (row.stamp, row.trusted) for row in connection.execute(query)}
 
@@ -28,21 +29,36 @@ def observe(pipeline: str, seen: Sequence[tuple[Look, str, bool]]) -> tuple[Arri
     if not seen:
         return ()
     with transaction() as connection:
-        found = [_record(connection, pipeline, look, digest, trusted) for look, digest, trusted in seen]
-    return tuple(arrival for arrival in found if arrival is not None)
+        known = _versions(connection, pipeline, [look.uri for look, _, _ in seen])
+        rows = [_version(connection, pipeline, known.get(look.uri, []), look, digest, trusted) for look, digest, trusted in seen]
+        new = [row for row in rows if row is not None]
+        if not new:
+            return ()
+        connection.execute(arrivals.insert(), new)
+        ids = arrivals.c.id.in_([row["id"] for row in new])
+        return tuple(_arrival(row) for row in _rows(connection, arrivals.c.pipeline == pipeline, ids))
 
 
-def _record(connection: Connection, pipeline: str, look: Look, digest: str, trusted: bool) -> Arrival | None:
-    versions = _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == look.uri)
+def _versions(connection: Connection, pipeline: str, uris: Sequence[str]) -> dict[str, list[RowMapping]]:
+    """Give the known versions of files, oldest first."""
+    found: dict[str, list[RowMapping]] = {}
+    for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri.in_(uris)):
+        found.setdefault(row["uri"], []).append(row)
+    return found
+
+
+def _version(
+    connection: Connection, pipeline: str, versions: list[RowMapping], look: Look, digest: str, trusted: bool
+) -> dict[str, Any] | None:
+    """Give the row of a new version of a file, or None if the newest one has that content.
+
+    An older version that is still pending is left so: a cycle may be reading it at this moment (see `sort_out`).
+    """
     newest = versions[-1] if versions else None
     if newest and newest["sha256"] == digest:
         connection.execute(arrivals.update().where(arrivals.c.seq == newest["seq"]).values(stamp=look.stamp, trusted=trusted))
         return None
-    if newest and newest["state"] == "pending":
-        gone = {"state": "quarantined", "superseded": True, "reason": "It was replaced at the source before it was read."}
-        connection.execute(arrivals.update().where(arrivals.c.seq == newest["seq"]).values(**gone))
-        _revive(connection, pipeline, newest["seq"])
-    values: dict[str, Any] = {
+    return {
         "id": _identity(look.uri, digest, sum(version["sha256"] == digest for version in versions)),
         "pipeline": pipeline,
         "name": look.name,
@@ -54,8 +70,6 @@ def _record(connection: Connection, pipeline: str, look: Look, digest: str, trus
         "seen_at": now(),
         "state": "pending",
     }
-    seq = (connection.execute(arrivals.insert().values(**values)).inserted_primary_key or [0])[0]
-    return _arrival(_rows(connection, arrivals.c.seq == seq)[0])
 
 
 def _identity(uri: str, digest: str, earlier: int) -> str:
@@ -68,10 +82,22 @@ def outstanding(pipeline: str) -> tuple[Arrival, ...]:
         return tuple(_arrival(row) for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending"))
 
 
-def mark_duplicates(lease: Lease) -> None:
-    """Mark the pending arrivals whose content is, or is about to be, in the lake under another name.
+def count_outstanding(pipeline: str) -> tuple[int, str | None, str | None]:
+    """Count the arrivals that no cycle has settled yet, and tell when the first and the last of them were seen."""
+    seen = arrivals.c.seen_at
+    query = sa.select(sa.func.count(), sa.func.min(seen), sa.func.max(seen)).where(
+        arrivals.c.pipeline == pipeline, arrivals.c.state == "pending"
+    )
+    with reading() as connection:
+        count, first, last = connection.execute(query).one()
+    return int(count), first, last
 
-    One that has rows of an older content in the lake stays pending all the same, so that those are taken out. Content whose other
+
+def sort_out(lease: Lease) -> None:
+    """Pass over the pending versions that were replaced at the source before they were read, and mark the duplicates.
+
+    A duplicate is a pending arrival whose content is, or is about to be, in the lake under another name. One that
+    has rows of an older content in the lake stays pending all the same, so that those are taken out. Content whose other
     file is about to be replaced does not count as in the lake: it is taken in again, rather than lost.
 
     Raises:
@@ -79,7 +105,8 @@ def mark_duplicates(lease: Lease) -> None:
     """
     with transaction() as connection:
         hold(connection, lease)
-        here = _rows(connection, arrivals.c.pipeline == lease.pipeline, arrivals.c.superseded.is_(False), arrivals.c.duplicate_of.is_(None))
+        _pass_over(connection, lease.pipeline)
+        here = _kin_of_pending(connection, lease.pipeline)
         keepers = {row["sha256"]: row for row in reversed(here) if row["state"] == "pending"}
         leaving = {row["uri"] for row in here if row["state"] == "pending"}
         keepers |= {row["sha256"]: row for row in here if row["state"] == "ingested" and row["uri"] not in leaving}
@@ -92,6 +119,26 @@ def mark_duplicates(lease: Lease) -> None:
                 connection.execute(arrivals.update().where(arrivals.c.seq == row["seq"]).values(**values))
 
 
+def _pass_over(connection: Connection, pipeline: str) -> None:
+    newer = sa.alias(arrivals)
+    replaced = sa.exists().where(newer.c.pipeline == pipeline, newer.c.uri == arrivals.c.uri, newer.c.seq > arrivals.c.seq)
+    for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending", replaced):
+        values = {"state": "quarantined", "superseded": True, "reason": "It was replaced at the source before it was read."}
+        connection.execute(arrivals.update().where(arrivals.c.seq == row["seq"]).values(**values))
+        _revive(connection, pipeline, row["seq"])
+
+
+def _kin_of_pending(connection: Connection, pipeline: str) -> Sequence[RowMapping]:
+    """Give the live versions that share content or file with a pending one, those included, however many others there are."""
+    live = (arrivals.c.pipeline == pipeline) & arrivals.c.superseded.is_(False) & arrivals.c.duplicate_of.is_(None)
+    own = sa.alias(arrivals)
+    pending = (own.c.pipeline == pipeline) & (own.c.state == "pending")
+    by_content = arrivals.c.sha256.in_(sa.select(own.c.sha256).where(pending))
+    by_file = arrivals.c.uri.in_(sa.select(own.c.uri).where(pending))
+    kin = sa.union(sa.select(arrivals.c.seq).where(live, by_content), sa.select(arrivals.c.seq).where(live, by_file))
+    return _rows(connection, arrivals.c.seq.in_(kin))
+
+
 def settle(lease: Lease, done: Sequence[Arrival]) -> None:
     """Record what became of arrivals whose rows are in the lake; versions that they replace are superseded from here on.
 
@@ -100,27 +147,26 @@ def settle(lease: Lease, done: Sequence[Arrival]) -> None:
     """
     with transaction() as connection:
         hold(connection, lease)
-        for arrival in done:
-            connection.execute(arrivals.update().where(arrivals.c.seq == arrival.seq).values(**_outcome(arrival), cycle=lease.cycle))
-            if arrival.state in ("ingested", "duplicate"):
-                _supersede(connection, lease.pipeline, arrival)
+        _write_outcomes(connection, lease, done)
+        taken = [arrival for arrival in done if arrival.state in ("ingested", "duplicate")]
+        versions = _versions(connection, lease.pipeline, [arrival.uri for arrival in taken])
+        for arrival in taken:
+            for version in versions[arrival.uri]:
+                if version["seq"] < arrival.seq and not version["superseded"]:
+                    connection.execute(arrivals.update().where(arrivals.c.seq == version["seq"]).values(superseded=True))
+                    _revive(connection, lease.pipeline, version["seq"])
 
 
-def _outcome(arrival: Arrival) -> Mapping[str, Any]:
-    return {name: getattr(arrival, name) for name in ("state", "accepted", "rejected", "repeated", "reason")}
+_OUTCOME = ("state", "accepted", "rejected", "repeated", "reason")
 
 
-def _supersede(connection: Connection, pipeline: str, arrival: Arrival) -> None:
-    older = _rows(
-        connection,
-        arrivals.c.pipeline == pipeline,
-        arrivals.c.uri == arrival.uri,
-        arrivals.c.seq < arrival.seq,
-        arrivals.c.superseded.is_(False),
-    )
-    for version in older:
-        connection.execute(arrivals.update().where(arrivals.c.seq == version["seq"]).values(superseded=True))
-        _revive(connection, pipeline, version["seq"])
+def _write_outcomes(connection: Connection, lease: Lease, done: Sequence[Arrival]) -> None:
+    """Write what became of the arrivals, all with one statement."""
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in _OUTCOME}
+    rows: list[dict[str, Any]] = [{"the_seq": part.seq, **{f"new_{name}": getattr(part, name) for name in _OUTCOME}} for part in done]
+    if rows:
+        mine = arrivals.update().where(arrivals.c.seq == sa.bindparam("the_seq"))
+        connection.execute(mine.values(**values, cycle=lease.cycle), rows)
 
 
 def _revive(connection: Connection, pipeline: str, seq: int) -> None:
@@ -166,6 +212,13 @@ def history(pipeline: str, *, limit: int | None = None, cycle: int | None = None
         query = query.where(arrivals.c.cycle == cycle)
     with reading() as connection:
         return tuple(_arrival(row) for row in connection.execute(query).mappings())
+
+
+def named(pipeline: str, name: str) -> tuple[Arrival, ...]:
+    """Give the versions of the file of that name (or address), newest first."""
+    mine = (arrivals.c.pipeline == pipeline) & ((arrivals.c.name == name) | (arrivals.c.uri == name))
+    with reading() as connection:
+        return tuple(_arrival(row) for row in reversed(_rows(connection, mine)))
 
 
 def _rows(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[RowMapping]:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from tasks.errors import LedgerError
 from tasks.records import Champion, Decision
 from tasks.stores.ledger import schema
-from tasks.stores.ledger.cycles import Lease, hold
+from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.schema import cycles, now, outbox, reading, transaction
 
 
@@ -30,7 +30,7 @@ class Effect:
 
 
 def decide(lease: Lease, decision: Decision, *, trained_rows: int | None, promoted: Champion | None = None) -> None:
-    """Record the cycle's decision; if it promotes, make `promoted` the champion and queue the move of the alias.
+    """Record the cycle's decision; if it promotes, make `promoted` the champion and queue the move of the alias and the notice.
 
     `decision.previous` is the champion that the decision was made against.
 
@@ -44,6 +44,8 @@ def decide(lease: Lease, decision: Decision, *, trained_rows: int | None, promot
         connection.execute(schema.decisions.insert().values(cycle=lease.cycle, **row, record=json.dumps(decision.as_dict())))
         if promoted is not None:
             _crown(connection, decision, promoted)
+            _queue(connection, decision, "alias", {"version": promoted.version, "previous": decision.previous})
+        _queue(connection, decision, "notice", {"verdict": decision.verdict, "sentence": decision.sentence, "champion": decision.champion})
         mine = (cycles.c.pipeline == lease.pipeline) & (cycles.c.id == lease.cycle)
         connection.execute(cycles.update().where(mine).values(state="done", ended_at=now()))
 
@@ -60,8 +62,11 @@ def _crown(connection: Connection, decision: Decision, promoted: Champion) -> No
     connection.execute(table.update().where(current).values(until=promoted.since))
     values = {"pipeline": promoted.pipeline, "version": promoted.version, "since": promoted.since, "record": json.dumps(asdict(promoted))}
     connection.execute(table.insert().values(**values))
-    payload = json.dumps({"version": promoted.version, "previous": decision.previous})
-    connection.execute(outbox.insert().values(pipeline=promoted.pipeline, cycle=decision.cycle, effect="alias", payload=payload))
+
+
+def _queue(connection: Connection, decision: Decision, effect: str, payload: dict[str, Any]) -> None:
+    row = {"pipeline": decision.pipeline, "cycle": decision.cycle, "effect": effect, "payload": json.dumps(payload)}
+    connection.execute(outbox.insert().values(**row))
 
 
 def champion(pipeline: str) -> Champion | None:

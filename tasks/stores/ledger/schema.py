@@ -1,8 +1,8 @@
 """The ledger's tables and its transactions.
 
-`SCHEMA_VERSION` is stored in `meta`; a ledger of another version is refused, never guessed at. To change a table: raise it, add a
-step to `_open` that brings the previous version forward in one transaction, and a test that opens a stored ledger of that version.
-Times are ISO 8601 in UTC, so that they sort as text.
+`SCHEMA_VERSION` is stored in `meta`; an older ledger is brought forward when it is opened, a newer one is refused. To change a table:
+raise it, add the step to `_MIGRATIONS`, and a test that opens a stored ledger of the version before.
+Times are ISO 8601 in UTC, so that they sort as text. On PostgreSQL, as on SQLite, one transaction writes at a time.
 """
 
 import functools
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -18,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from tasks import settings
 from tasks.errors import DiskFull, LedgerError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = sa.MetaData()
 
@@ -53,6 +54,8 @@ arrivals = sa.Table(
     sa.Index("arrivals_by_uri", "pipeline", "uri"),
     sa.Index("arrivals_by_content", "pipeline", "sha256"),
     sa.Index("arrivals_by_state", "pipeline", "state"),
+    sa.Index("arrivals_by_cycle", "pipeline", "cycle"),
+    sa.Index("arrivals_by_original", "pipeline", "duplicate_of"),
 )
 cycles = sa.Table(
     "cycles",
@@ -107,6 +110,41 @@ outbox = sa.Table(
     _column("payload", sa.Text),
     _column("done_at", nullable=True),
 )
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("outcome"),
+    _column("rule"),
+    _column("why", sa.Text),
+    _column("trigger"),
+    _column("outstanding", sa.Integer),
+    _column("cycle", sa.Integer, nullable=True),
+    _column("first_at"),
+    _column("last_at"),
+    _column("times", sa.Integer),
+    sa.Index("receipts_by_pipeline", "pipeline", "id"),
+)
+letters = sa.Table(
+    "letters",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("queue"),
+    _column("message"),
+    _column("body", sa.Text),
+    _column("reason", sa.Text),
+    _column("at"),
+    sa.UniqueConstraint("queue", "message"),
+)
+# What brings a ledger from the version before to this one; tables that are new are made before.
+_MIGRATIONS: dict[int, tuple[str, ...]] = {
+    2: (
+        "CREATE INDEX IF NOT EXISTS arrivals_by_cycle ON arrivals (pipeline, cycle)",
+        "CREATE INDEX IF NOT EXISTS arrivals_by_original ON arrivals (pipeline, duplicate_of)",
+    ),
+}
 
 
 def now() -> str:
@@ -155,16 +193,56 @@ def _explained(url: str) -> Iterator[None]:
 
 @functools.cache
 def _open(url: str) -> Engine:
-    engine = _sqlite(url) if url.startswith("sqlite") else sa.create_engine(url, pool_pre_ping=True)
+    engine = _sqlite(url) if url.startswith("sqlite") else _postgres(url)
     with engine.begin() as connection:
         metadata.create_all(connection)
         found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
         if found is None:
             connection.execute(meta.insert().values(name="schema", value=str(SCHEMA_VERSION)))
-        elif found != str(SCHEMA_VERSION):
+        elif int(found) > SCHEMA_VERSION:
             raise LedgerError(
-                f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads version {SCHEMA_VERSION}. Use the Ratchet that wrote it."
+                f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads up to version {SCHEMA_VERSION}. Use the Ratchet that wrote it."
             )
+        else:
+            _bring_forward(connection, int(found))
+    return engine
+
+
+def _bring_forward(connection: Connection, found: int) -> None:
+    for version in range(found + 1, SCHEMA_VERSION + 1):
+        for statement in _MIGRATIONS[version]:
+            connection.exec_driver_sql(statement)
+        connection.execute(meta.update().where(meta.c.name == "schema").values(value=str(version)))
+
+
+def identity() -> str:
+    """Give the ledger's own id, made when it is first asked for, by which others can tell what is of it."""
+    return _identity(settings.read().ledger_url)
+
+
+@functools.cache
+def _identity(url: str) -> str:
+    with _explained(url), _open(url).begin() as connection:
+        found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "identity")).scalar()
+        if found is None:
+            found = uuid4().hex
+            connection.execute(meta.insert().values(name="identity", value=found))
+        return str(found)
+
+
+# One key for the lock that every writing transaction takes; a process that was stopped inside one is cut off by the server.
+_LOCK = 0x7261746368657400
+_POSTGRES = "-c idle_in_transaction_session_timeout=20s -c lock_timeout=30s -c timezone=UTC"
+
+
+def _postgres(url: str) -> Engine:
+    engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"options": _POSTGRES, "connect_timeout": 10})
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("reads_only", False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
     return engine
 
 

@@ -67,12 +67,12 @@ def test_the_lake_itself_may_be_on_s3(bucket: Any, monkeypatch: pytest.MonkeyPat
 def test_more_objects_than_a_page_are_all_listed(bucket: Any) -> None:
     for number in range(1005):
         bucket.put_object(Key=f"in/{number:04d}.csv", Body=b"")
-    assert len(files.look(f"s3://{bucket.name}/in").looks) == 1005
+    assert len(list(files.look(f"s3://{bucket.name}/in"))) == 1005
 
 
 def test_an_object_that_was_replaced_or_removed_after_the_listing_is_not_read(bucket: Any, tmp_path: Path) -> None:
     bucket.put_object(Key="in/a.csv", Body=csv(5))
-    (listed,) = files.look(f"s3://{bucket.name}/in").looks
+    (listed,) = list(files.look(f"s3://{bucket.name}/in"))
     bucket.put_object(Key="in/a.csv", Body=csv(6))
     with pytest.raises(Changed):
         files.fetch(listed, tmp_path)
@@ -84,11 +84,11 @@ def test_an_object_that_was_replaced_or_removed_after_the_listing_is_not_read(bu
 
 def test_what_is_wrong_with_the_access_is_said(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
-        files.look("s3://no-such-bucket/in")
+        list(files.look("s3://no-such-bucket/in"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     s3._client.cache_clear()
     with pytest.raises(SourceUnavailable, match="s3:ListBucket"):
-        files.look(f"s3://{bucket.name}/in")
+        list(files.look(f"s3://{bucket.name}/in"))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
@@ -96,11 +96,11 @@ def test_what_is_wrong_with_the_access_is_said(bucket: Any, monkeypatch: pytest.
     s3._client.cache_clear()
     boto3.DEFAULT_SESSION = None
     with pytest.raises(SourceUnavailable, match="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        files.look(f"s3://{bucket.name}/in")
+        list(files.look(f"s3://{bucket.name}/in"))
     assert ledger.history("toy") == ()
 
 
 def test_a_server_that_does_not_answer_is_named(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(SourceUnavailable, match="AWS_ENDPOINT_URL"):
-        files.look(f"s3://{bucket.name}/in")
+        list(files.look(f"s3://{bucket.name}/in"))

@@ -1,0 +1,176 @@
+"""Arrival: watch a source, record what lands in the ledger, tell Prefect, and ask for a cycle when one is due.
+
+A watcher hears of changes at once (inotify, an S3 queue) and lists the whole source at its start and every `RATCHET_SWEEP` seconds:
+the first is for speed, the second is the truth. It runs none of the user's code.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flows.queue import hear
+from tasks import settings
+from tasks.due import Due, due, situation
+from tasks.errors import RatchetError, SourceUnavailable, Unreachable
+from tasks.observe import revisit, survey
+from tasks.records import Arrival, Look, Observation
+from tasks.spec import Retrain
+from tasks.stores import events, files, ledger
+from tasks.triggers import Receipt, Watched
+
+logger = logging.getLogger(__name__)
+
+GRACE = 5.0  # seconds in which what was asked for should have begun
+BUSY = 20  # a sweep may take at most one part in so many of the time
+
+
+class Watcher:
+    """One pipeline's watcher; `nudge` is called after a cycle was asked for, `start` when nothing came of asking."""
+
+    def __init__(self, watched: Watched, nudge: Callable[[], None], start: Callable[[str, str], Receipt | None]) -> None:
+        self.watched = watched
+        self._nudge, self._start = nudge, start
+        self._retrain = Retrain(**watched.retrain)
+        self._stop, self._wake, self._lock = threading.Event(), threading.Event(), threading.Lock()
+        self._heard: set[str] = set()
+        self._taken: list[Arrival] = []  # what the queue's thread has recorded, still to be announced
+        self._settling: tuple[Look, ...] = ()
+        self._next_sweep = 0.0
+        self._asked: tuple[str, float] = ("", 0.0)
+        self._threads = [threading.Thread(target=self._run, name=f"watch {watched.name}", daemon=True)]
+        if not watched.source.startswith("s3://"):
+            self._threads.append(threading.Thread(target=self._see, name=f"see {watched.name}", daemon=True))
+        elif watched.queue:
+            self._threads.append(threading.Thread(target=self._hear, name=f"hear {watched.name}", daemon=True))
+
+    def begin(self) -> None:
+        """Start to watch."""
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Stop watching; what is not seen any more is seen by the next sweep."""
+        self._stop.set()
+        self._wake.set()
+
+    def look(self) -> None:
+        """Look again now: a cycle has ended, or somebody asks."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                wait = self._once()
+            except RatchetError as error:  # the source or the ledger is out of reach: told, and tried again
+                logger.warning("%s: %s", self.watched.name, error)
+                wait = min(GRACE, settings.read().sweep)
+            self._wake.wait(wait)
+
+    def _once(self) -> float:
+        """Look, decide, and give the seconds until the next look."""
+        try:
+            seen = self._observed()
+        except SourceUnavailable as error:
+            ledger.record(self.watched.name, Receipt("skipped", "source", str(error)))
+            seen = Observation(0, (), (), ())
+        decided = self._decide(seen.recorded)
+        times = [self._next_sweep - time.monotonic()]
+        times += [settings.read().settle or 0.01] if seen.settling else []
+        times += [decided.again] if decided.again is not None else []
+        times += [GRACE / 2] if decided.now else []
+        return max(0.01, min(times))
+
+    def _observed(self) -> Observation:
+        """Sweep if it is time, or look at the files that were heard of and at those that had not settled."""
+        name, source = self.watched.name, self.watched.source
+        with self._lock:
+            heard, self._heard = self._heard, set()
+            taken, self._taken = self._taken, []
+        if time.monotonic() < self._next_sweep:
+            seen = revisit(name, source, heard | {look.uri for look in self._settling})
+        else:
+            began = time.monotonic()
+            seen = survey(name, source)
+            took = time.monotonic() - began
+            self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
+        self._settling = seen.settling
+        return replace(seen, recorded=(*taken, *seen.recorded))
+
+    def _decide(self, new: Sequence[Arrival]) -> Due:
+        """Decide whether a cycle is due, leave the receipt, and tell Prefect of what landed and of what is due."""
+        name = self.watched.name
+        found = situation(name, self.watched.digest, self._retrain.timezone)
+        decided = due(self._retrain, found)
+        if not decided.now or decided.receipt is None:
+            if decided.receipt is not None and not (decided.receipt.rule == "running" and not new):
+                ledger.record(name, decided.receipt)
+            self._tell(events.landed(name, new))
+            return decided
+        about, since = self._state(), time.monotonic() - self._asked[1]
+        if about != self._asked[0]:
+            self._ask(decided.receipt, about, new)
+        elif since > GRACE:
+            self._insist(about)
+        return decided
+
+    def _state(self) -> str:
+        """Name the state that a cycle is asked for in: the same state is asked for once."""
+        last = ledger.last_cycle(self.watched.name)
+        newest = ledger.history(self.watched.name, limit=1)
+        return f"after cycle {last.id if last else 0}, up to arrival {newest[0].seq if newest else 0}"
+
+    def _ask(self, receipt: Receipt, about: str, new: Sequence[Arrival]) -> None:
+        name = self.watched.name
+        ledger.record(name, receipt)
+        payload = {"why": receipt.why, "outstanding": receipt.outstanding, "trigger": receipt.trigger}
+        self._asked = (about, time.monotonic())
+        self._tell([*events.landed(name, new), events.event(events.DUE, name, about, payload)])
+        self._nudge()
+
+    def _insist(self, about: str) -> None:
+        """Start the cycle without event and automation: they were lost, or somebody switched the automation off."""
+        refusal = self._start(self.watched.name, about)
+        self._asked = (about, time.monotonic())
+        if refusal is not None:
+            ledger.record(self.watched.name, refusal)
+
+    def _tell(self, told: Sequence[dict[str, Any]]) -> None:
+        try:
+            events.send(told)
+        except Unreachable as error:
+            logger.warning("%s: %s", self.watched.name, error)
+
+    def _notice(self, addresses: Iterable[str]) -> None:
+        with self._lock:
+            self._heard.update(addresses)
+        self._wake.set()
+
+    def _see(self) -> None:
+        """Hear from the file system; where it cannot be watched, the sweeps see all of it."""
+        while not self._stop.is_set():
+            try:
+                for changed in files.watch(self.watched.source, self._stop):
+                    self._notice(changed)
+                self._next_sweep = 0.0  # the source is another directory now
+            except (OSError, RuntimeError) as error:
+                logger.warning("%s: %s cannot be watched: %s. It is listed every so often.", self.watched.name, self.watched.source, error)
+            self._wake.set()
+            self._stop.wait(settings.read().sweep)
+
+    def _hear(self) -> None:
+        """Hear from the queue; where it does not answer, the sweeps see all of it."""
+        while not self._stop.is_set():
+            try:
+                recorded = hear(self.watched)
+            except RatchetError as error:
+                logger.warning("%s: %s", self.watched.name, error)
+                self._stop.wait(settings.read().sweep)
+                continue
+            if recorded:
+                with self._lock:
+                    self._taken += recorded
+                self._wake.set()
