@@ -1,23 +1,30 @@
-"""The embedded stack with the one process that this project adds to it: the runner of the deployments."""
+"""The embedded stack with the one process that this project adds to it: the agent, which watches the sources and runs the cycles."""
 
 import hashlib
 import sys
+from pathlib import Path
 
-from flows import pipelines
 from infra import stack
 from infra.stack import Part, Service, Stack
 from tasks import settings
 
+ROOT = Path(__file__).resolve().parent.parent
 
-def runner() -> Service:
-    """Describe the runner of the pipelines as they are now; when one is added or changed it is another one, and `up` replaces it."""
-    known = "".join(f"{name}:{pipelines.digest(name)}\n" for name in pipelines.names())
-    return Service("runner", (sys.executable, "-m", "deployments.runner"), hashlib.sha256(known.encode()).hexdigest()[:16])
+
+def agent() -> Service:
+    """Describe the agent of this code and these settings; where either is another one, `up` replaces it."""
+    code = hashlib.sha256()
+    for package in ("tasks", "flows", "deployments", "infra"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if path.parent.name != "pipelines":  # those it sees change by itself
+                code.update(path.read_bytes())
+    code.update(repr(settings.read()).encode())
+    return Service("agent", (sys.executable, "-m", "deployments.agent"), code.hexdigest()[:16])
 
 
 def up() -> Stack:
-    """Start or find the servers and the runner."""
-    return stack.up(settings.read(), [runner()])
+    """Start or find the servers and the agent, and what keeps them running."""
+    return stack.up(settings.read(), [agent()])
 
 
 def down() -> tuple[Part, ...]:

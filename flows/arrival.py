@@ -23,7 +23,7 @@ from tasks.triggers import Receipt, Watched
 
 logger = logging.getLogger(__name__)
 
-GRACE = 5.0  # seconds in which what was asked for should have begun
+GRACE = 3.0  # seconds in which what was asked for should have begun
 BUSY = 20  # a sweep may take at most one part in so many of the time
 
 

@@ -43,15 +43,15 @@ def embedded(**options: Any) -> Callable[[Callable[P, R]], EmbeddedFlow[P, R]]:
     return lambda function: EmbeddedFlow(function, task_runner=runner, **options)
 
 
-def tag_run(*names: str) -> None:
-    """Tag the running flow run, so that runs can be filtered in the UI.
+def tag_run(*names: str, process: str) -> None:
+    """Tag the running flow run, so that runs can be filtered in the UI, and name its process, so that a dead run can be told from a slow one.
 
     Task runs are not tagged: for every tagged one Prefect asks its server for a concurrency slot before it starts.
     """
     run = get_run_context()
-    if isinstance(run, FlowRunContext) and run.flow_run is not None and not set(names) <= set(run.flow_run.tags):
+    if isinstance(run, FlowRunContext) and run.flow_run is not None:
         with get_client(sync_client=True) as client:
-            client.update_flow_run(run.flow_run.id, tags={*run.flow_run.tags, *names})
+            client.update_flow_run(run.flow_run.id, tags={*run.flow_run.tags, *names}, infrastructure_pid=process)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def _addresses(watched: Watched, message: Message) -> tuple[str, ...] | None:
         letter = read(message.body)
     except Poison as error:
         ledger.keep_letter(watched.name, watched.queue or "", message.id, message.body, str(error))
-        what = sqs.bury(watched.queue or "", message, str(error))
+        what = sqs.bury(watched.queue or "", message)
         logger.warning("%s: a message of the queue cannot be read and is kept as a dead letter (%s): %s", watched.name, what, error)
         return None
     return tuple(f"s3://{notice.bucket}/{notice.key}" for notice in letter.notices if notice.created and concerns(notice, watched.source))

@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from prefect import get_run_logger, runtime
+from prefect.states import Completed
 
 from flows import pipelines
 from flows.embedded import embedded, tag_run
 from tasks import crash, settings
 from tasks.clean import clean, compact, recover
-from tasks.errors import BrokenPipeline, LeaseLost
+from tasks.errors import BrokenPipeline, CycleInProgress, LeaseLost
 from tasks.evaluate import evaluate
 from tasks.feature import feature
 from tasks.ingest import batches, ingest
@@ -33,6 +35,7 @@ from tasks.spec import Pipeline
 from tasks.stores import lake, ledger, tracking
 from tasks.stores.ledger import Lease
 from tasks.train import best_of, drawn_settings, fit, train
+from tasks.triggers import Receipt
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,18 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
     """
     spec = pipelines.get(pipeline)
     observation = observe(pipeline, source or source_of(spec))
-    tag_run(pipeline, trigger)
+    tag_run(pipeline, trigger, process=ledger.holder())
+    try:
+        return _pass(spec, trigger, observation)
+    except CycleInProgress as busy:
+        if runtime.deployment.id is None:
+            raise
+        ledger.record(pipeline, Receipt("skipped", "running", str(busy), trigger=trigger))
+        return cast("Decision", Completed(name="Skipped", message=str(busy)))  # Prefect takes a state for the run's own
+
+
+def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
+    pipeline = spec.name
     with _cycle(spec, trigger) as cycle:
         left = settle_effects(pipeline) + clear_up(pipeline, cycle.lease)
         recovered = recover(pipeline, cycle.lease)

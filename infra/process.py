@@ -54,7 +54,7 @@ def _portable(pid: int) -> str | None:
     return found.stdout.strip() or None
 
 
-def stop(pid: int, since: str, *, patience: float = 10) -> bool:
+def stop(pid: int, since: str, *, patience: float = 4) -> bool:
     """Stop a process and its group, asking first and then forcing it; tell whether it was there."""
     if started(pid) != since:
         return False

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -37,6 +38,9 @@ class Service:
     version: str = ""
 
 
+KEEPER = Service("keeper", (sys.executable, "-m", "infra.keeper"))
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of the stack; one that was not started here has no process number."""
@@ -47,6 +51,7 @@ class Part:
     pid: int | None = None
     since: str | None = None
     version: str = ""
+    command: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -111,31 +116,52 @@ def find(settings: Settings) -> Stack | None:
 
 
 def up(settings: Settings, services: Sequence[Service] = ()) -> Stack:
-    """Start what is missing of the stack, or find all of it running.
+    """Start what is missing of the stack, or find all of it running. With services, a keeper starts again what dies of all this.
 
     Raises:
         StackError: if a part does not start; what this call started is stopped again.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with _locked(settings):
-        wanted = {service.name: service.version for service in services}
-        alive = [part for part in _recorded(settings) if part.alive]
-        outdated = [part for part in alive if part.version != wanted.get(part.name, part.version)]
-        parts = {part.name: part for part in alive if part not in outdated}
-        for part in outdated:
+        return _bring_up(settings, [*services, KEEPER] if services else [])
+
+
+def mend(settings: Settings, silent: Sequence[Part] = ()) -> tuple[Part, ...]:
+    """Start what has died of the parts that were started, and start anew the `silent` ones; give what was started.
+
+    Raises:
+        StackError: if a part does not start again.
+    """
+    with _locked(settings):
+        recorded = [part for part in _recorded(settings) if part.owned and part.pid is not None]
+        if all(part.alive for part in recorded) and not silent:
+            return ()
+        for part in silent:
             _stop(part)
-        new: list[Part] = []
-        try:
-            new += _start_servers(settings, parts)
-            stack = Stack((*parts.values(), *new))
-            new += [_start_service(settings, stack, service) for service in services if service.name not in parts]
-        except BaseException:
-            for part in new:
-                _stop(part)
-            raise
-        stack = Stack(tuple(sorted((*parts.values(), *new), key=lambda part: part.name)))
-        _record(settings, stack.parts)
-        return stack
+        services = [Service(part.name, part.command, part.version) for part in recorded if part.command]
+        found = _bring_up(settings, services)
+        return tuple(part for part in found.parts if part not in recorded)
+
+
+def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:
+    wanted = {service.name: service.version for service in services}
+    before = [part for part in _recorded(settings) if part.alive]
+    outdated = [part for part in before if part.version != wanted.get(part.name, part.version)]
+    parts = {part.name: part for part in before if part not in outdated}
+    for part in outdated:
+        _stop(part)
+    new: list[Part] = []
+    try:
+        new += _start_servers(settings, parts)
+        stack = Stack((*parts.values(), *new))
+        new += [_start_service(settings, stack, service) for service in services if service.name not in parts]
+    except BaseException:
+        for part in new:
+            _stop(part)
+        raise
+    stack = Stack(tuple(sorted((*parts.values(), *new), key=lambda part: part.name)))
+    _record(settings, stack.parts)
+    return stack
 
 
 def down(settings: Settings) -> tuple[Part, ...]:
@@ -144,7 +170,10 @@ def down(settings: Settings) -> tuple[Part, ...]:
         return ()
     with _locked(settings):
         recorded = _recorded(settings)
-        stopped = tuple(part for part in sorted(recorded, key=lambda part: part.url is not None) if _stop(part))
+        order = sorted(
+            recorded, key=lambda part: (part.name != KEEPER.name, part.url is not None)
+        )  # first who would start the others again
+        stopped = tuple(part for part in order if _stop(part))
         _record(settings, [replace(part, pid=None, since=None) for part in recorded if part.owned])
         return stopped
 
@@ -180,7 +209,7 @@ def _launch(settings: Settings, server: Server) -> Part:
 
 def _start_service(settings: Settings, stack: Stack, service: Service) -> Part:
     pid = process.start(service.command, environment(settings, stack), _log(settings, service.name))
-    return Part(service.name, None, owned=True, pid=pid, since=process.started(pid), version=service.version)
+    return Part(service.name, None, owned=True, pid=pid, since=process.started(pid), version=service.version, command=service.command)
 
 
 def _await(settings: Settings, part: Part, server: Server) -> None:
@@ -205,6 +234,16 @@ def _explained(settings: Settings, part: Part, server: Server) -> str:
 
 def _health(part: Part) -> str:
     return "/api/health" if part.name == "prefect" else "/health"
+
+
+def silent(part: Part) -> bool:
+    """Tell whether a server of ours is alive and does not answer."""
+    return part.owned and part.url is not None and part.alive and not _answers(part.url, _health(part))
+
+
+def parts(settings: Settings) -> tuple[Part, ...]:
+    """Give what was started and not stopped since, dead or alive."""
+    return tuple(part for part in _recorded(settings) if part.owned and part.pid is not None)
 
 
 def _answers(url: str, path: str) -> bool:
@@ -243,7 +282,11 @@ def _recorded(settings: Settings) -> list[Part]:
     """Read what was started; servers that the settings name take the place of embedded ones."""
     path = settings.home / "stack.json"
     try:
-        stored = [Part(**part) for part in json.loads(path.read_text())["parts"]] if path.exists() else []
+        stored = (
+            [Part(**{**part, "command": tuple(part.get("command", ()))}) for part in json.loads(path.read_text())["parts"]]
+            if path.exists()
+            else []
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StackError(
             f"{path} cannot be read: {error}. Remove it; servers it spoke of can be found with `ps`, by {settings.home}."

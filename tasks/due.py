@@ -1,7 +1,8 @@
 """Due: decide whether a cycle is to begin now, from what is outstanding and what the pipeline's `Retrain` asks for.
 
-`due` is pure, `situation` reads what it needs from the ledger. The rules are looked at in one order and the first that holds the cycle back gives the receipt. Where a clock was set back,
-negative times count as "long ago": too early a cycle costs a little work, none at all would be a silence.
+`due` is pure, `situation` reads what it needs from the ledger. The rules are looked at in one order and the first that holds the
+cycle back gives the receipt. Where a clock was set back, negative times count as "long ago": too early a cycle costs a little work,
+none at all would be a silence.
 """
 
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
-from tasks.triggers import Receipt, Situation
 from tasks.spec import Retrain
 from tasks.stores import ledger
+from tasks.triggers import Receipt, Situation
 
 FIRST_WAIT, LONGEST_WAIT = 5.0, 600.0
 _LOOK_AGAIN = 1.0  # seconds until a look whether a cycle that somebody else started has ended

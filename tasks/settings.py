@@ -15,6 +15,8 @@
 | MLFLOW_TRACKING_URI   | use this MLflow server and start none                          | (embedded)                |
 | AWS_ENDPOINT_URL      | S3 endpoint that is not Amazon's                               | (Amazon)                  |
 | RATCHET_CRASH_AT      | for tests: "point:SIGNAL", see `tasks.crash`                   | (never)                   |
+| AWS_ENDPOINT_URL_SQS  | SQS endpoint that is not that of the queue's own URL           | (the queue's)             |
+| AWS_REGION            | region of a queue whose URL does not name one                  | us-east-1                 |
 | DO_NOT_TRACK          | "true" keeps Prefect and MLflow from sending telemetry         | true, set by Ratchet      |
 """
 
@@ -43,6 +45,8 @@ class Settings:
     prefect_api_url: str | None
     mlflow_tracking_uri: str | None
     s3_endpoint: str | None
+    sqs_endpoint: str | None
+    region: str
     do_not_track: bool
 
     @property
@@ -90,6 +94,8 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         prefect_api_url=env.get("PREFECT_API_URL") or None,
         mlflow_tracking_uri=env.get("MLFLOW_TRACKING_URI") or None,
         s3_endpoint=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
+        sqs_endpoint=env.get("AWS_ENDPOINT_URL_SQS") or None,
+        region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1",
         do_not_track=env.get("DO_NOT_TRACK", "").lower() == "true",
     )
 

@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tasks.errors import CycleInProgress
-from tasks.triggers import Receipt
 from tasks.stores.ledger import leases, receipts
 from tasks.stores.ledger.leases import Lease
 from tasks.stores.ledger.schema import cycles, now, reading, transaction
+from tasks.triggers import Receipt
 
 
 @dataclass(frozen=True)

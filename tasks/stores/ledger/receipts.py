@@ -5,9 +5,9 @@ from dataclasses import asdict
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tasks.triggers import Receipt
 from tasks.stores.ledger import schema
 from tasks.stores.ledger.schema import letters, now, reading, transaction
+from tasks.triggers import Receipt
 
 _BODY = 10_000  # characters of a letter that are kept
 

@@ -1,0 +1,131 @@
+"""The agent: a watcher for every pipeline, and the dispatcher of their runs. `python -m deployments.agent`; `ratchet up` keeps one running.
+
+It runs none of the user's code itself: pipelines are imported, and cycles run, in processes forked from a warm one.
+"""
+
+import logging
+import signal
+import threading
+import time
+from functools import partial
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+
+from deployments import children, dispatch, reconcile
+from deployments.dispatch import Dispatcher
+from flows import pipelines
+from flows.arrival import Watcher
+from tasks.errors import RatchetError
+from tasks.stores import ledger
+from tasks.triggers import Receipt
+
+logger = logging.getLogger("ratchet.agent")
+
+EVERY = 5.0  # seconds between two rounds of keeping things in order
+
+
+class Agent:
+    """Watchers, dispatcher and what they share."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.dispatcher = Dispatcher(self._ended)
+        self._watchers: dict[str, Watcher] = {}
+        self._deployments: dict[str, UUID] = {}
+        self._tried: dict[str, tuple[str, float]] = {}
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        dispatch.warm()
+        thread = threading.Thread(target=self.dispatcher.run, args=(self.stop,), name="dispatch")
+        thread.start()
+        while not self.stop.is_set():
+            self._keep_order()
+            self.stop.wait(EVERY)
+        for watcher in self._watchers.values():
+            watcher.end()
+        thread.join()
+
+    def _keep_order(self) -> None:
+        for step in (self._watch_all, self._close_dead, self._settle):
+            try:
+                step()
+            except (RatchetError, *dispatch.FAULTS) as error:
+                logger.warning("%s: %s", step.__name__.strip("_"), error)
+
+    def _watch_all(self) -> None:
+        """Watch what is new or was edited; leave alone what has been removed."""
+        known = {name: pipelines.digest(name) for name in pipelines.names()}
+        for name in self._watchers.keys() - known.keys():
+            self._watchers.pop(name).end()
+            self.dispatcher.deployments.pop(self._deployments.pop(name), None)
+        for name, digest in known.items():
+            watcher, (tried, at) = self._watchers.get(name), self._tried.get(name, ("", 0.0))
+            if watcher is not None and watcher.watched.digest == digest:
+                continue
+            if tried != digest or time.monotonic() - at > 12 * EVERY:
+                self._tried[name] = (digest, time.monotonic())
+                self._watch(name)
+
+    def _watch(self, name: str) -> None:
+        try:
+            found = dispatch.ask(children.registered, name)
+        except RatchetError as error:
+            logger.error("%s is not watched: %s", name, error)
+            ledger.record(name, Receipt("skipped", "pipeline", f"its file cannot be used: {error}"))
+            return
+        if name in self._watchers:
+            self._watchers.pop(name).end()
+        self._deployments[name] = found.deployment
+        self.dispatcher.deployments[found.deployment] = name
+        self._watchers[name] = Watcher(found.watched, self.dispatcher.nudge, self._start)
+        self._watchers[name].begin()
+        logger.info("%s: watching %s", name, found.watched.source)
+
+    def _start(self, name: str, about: str) -> Receipt | None:
+        """Start a cycle without the automation; where that was switched off by hand, leave it so and say so."""
+        try:
+            if dispatch.ask(children.automation_is_on, name) is False:
+                return Receipt(
+                    "waited", "switched_off", "the automation is switched off in Prefect; switch it on, or start a cycle by hand"
+                )
+            with get_client(sync_client=True) as client:
+                parameters = {"pipeline": name, "trigger": "arrival"}
+                client.create_flow_run_from_deployment(self._deployments[name], parameters=parameters, idempotency_key=f"{name} {about}")
+        except (RatchetError, *dispatch.FAULTS) as error:
+            return Receipt("waited", "prefect", f"Prefect does not answer, it is asked again: {error!r:.200}")
+        self.dispatcher.nudge()
+        return None
+
+    def _close_dead(self) -> None:
+        with get_client(sync_client=True) as client:
+            reconcile.close_dead(client, self.dispatcher.mine())
+
+    def _settle(self) -> None:
+        """Do what was left to do outside, where no cycle is about to."""
+        for name in self._watchers:
+            if ledger.unfinished(name) and ledger.lease_holder(name) is None:
+                dispatch.ask(children.settle, name)
+
+    def _ended(self, name: str) -> None:
+        if name in self._watchers:
+            self._watchers[name].look()
+
+
+def main() -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    agent = Agent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_stop, agent))
+    agent.run()
+
+
+def _stop(agent: Agent, *_: object) -> None:
+    agent.stop.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What runs in processes of its own, forked from a warm one: runs of deployments and whatever executes a pipeline's file.
+
+A crash in here ends that process and nothing else.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+from uuid import UUID
+
+
+def execute(run: UUID) -> None:
+    """Run a flow run of continuous training as Prefect's own engine does, in this process."""
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import load_flow_run, run_flow
+
+    from flows.training import continuous_training
+
+    with handle_engine_signals(run):
+        run_flow(continuous_training, flow_run=load_flow_run(run))
+    _leave(0)
+
+
+def answer(function: Callable[..., Any], arguments: tuple[Any, ...], to: Connection) -> None:
+    """Call a function and send what it gives, or the text of what it raises."""
+    try:
+        to.send((function(*arguments), None))
+    except Exception as error:  # whatever a user's file does here is told to the parent, which goes on
+        to.send((None, f"{type(error).__name__}: {error}"))
+    finally:
+        to.close()
+    _leave(0)
+
+
+def registered(pipeline: str) -> Any:
+    """Register a pipeline with Prefect."""
+    from deployments.registration import register
+
+    return register(pipeline)
+
+
+def automation_is_on(pipeline: str) -> bool | None:
+    """Tell whether a pipeline's automation is switched on."""
+    from deployments.registration import is_on
+
+    return is_on(pipeline)
+
+
+def settle(pipeline: str) -> tuple[str, ...]:
+    """Do what decisions of a pipeline have left to do outside."""
+    from tasks.promote import settle_effects
+
+    return settle_effects(pipeline)
+
+
+def _leave(code: int) -> None:
+    """End the process once Prefect's events and logs are sent, without waiting for what a library may still be up to."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=3)
+    EventsWorker.drain_all(timeout=3)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,192 @@
+"""Dispatch: start the runs of our deployments that are due, each in a process forked from a warm one, and follow them to their end.
+
+Prefect's own runner asks its server every 10 s and starts a new interpreter, whose imports take seconds. This one asks every 2 s,
+and at once when it was told that a run is coming; what it starts has imported everything.
+"""
+
+import logging
+import multiprocessing
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Cancelled, Crashed, Pending
+
+from deployments import children
+from tasks import settings
+from tasks.errors import BrokenPipeline
+
+logger = logging.getLogger(__name__)
+
+FAULTS = (httpx.HTTPError, PrefectHTTPStatusError)
+IDLE, QUICK, COMING = 2.0, 0.05, 5.0  # seconds between two questions, the same while a run is coming, and how long it may take to come
+ANSWER = 120.0  # seconds that a pipeline's file may take to import
+SHOWN = 20.0
+FORK = multiprocessing.get_context("forkserver")
+
+
+@dataclass
+class Running:
+    """A flow run and its process."""
+
+    run: FlowRun
+    process: ForkServerProcess
+    cancelled: bool = False
+
+
+def warm() -> None:
+    """Let the process that others are forked from import everything."""
+    FORK.set_forkserver_preload(["deployments.warm"])
+
+
+def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a forked process and give what it gives.
+
+    Raises:
+        BrokenPipeline: if it raises, dies or does not end.
+    """
+    here, there = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=children.answer, args=(function, arguments, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        given, error = here.recv() if here.poll(ANSWER) else (None, f"no answer within {ANSWER:.0f} s")
+    except EOFError:
+        process.join()
+        given, error = None, f"its process ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+    if error is not None:
+        raise BrokenPipeline(f"{function.__name__}{arguments} could not be done: {error}")
+    return given
+
+
+def _due(deployments: list[UUID]) -> FlowRunFilter:
+    return FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=deployments),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC)),
+    )
+
+
+class Dispatcher:
+    """Starts due runs of deployments; `ended` hears of the pipeline of each run that has ended."""
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self.deployments: dict[UUID, str] = {}
+        self._ended = ended
+        self._running: dict[UUID, Running] = {}
+        self._wake = threading.Event()
+        self._coming, self._shown = 0.0, -SHOWN
+
+    def nudge(self) -> None:
+        """Be told that a run is coming: look for it often for the next seconds."""
+        self._coming = time.monotonic() + COMING
+        self._wake.set()
+
+    def mine(self) -> frozenset[UUID]:
+        """Give the flow runs whose processes this dispatcher follows."""
+        return frozenset(self._running)
+
+    def run(self, stop: threading.Event) -> None:
+        """Start and follow runs until told to stop, then end those that still run."""
+        asked = 0.0
+        while not stop.is_set():
+            self._wake.clear()
+            quick = time.monotonic() < self._coming
+            try:
+                with get_client(sync_client=True) as client:
+                    while not stop.is_set() and not (self._wake.is_set() and not quick):
+                        quick = time.monotonic() < self._coming
+                        if quick or time.monotonic() - asked >= IDLE:
+                            asked = time.monotonic()
+                            self._start_due(client)
+                            self._end_cancelled(client)
+                        self._reap(client)
+                        self._wake.wait(QUICK if quick or self._running else IDLE)
+            except FAULTS as error:
+                logger.warning("Prefect does not answer: %r. It is asked again.", error)
+                stop.wait(IDLE)
+        self._end_all()
+
+    def _start_due(self, client: SyncPrefectClient) -> None:
+        if not self.deployments:
+            return
+        if (
+            time.monotonic() - self._shown > SHOWN
+        ):  # this question writes, so it is not asked often: it shows the deployments as ready in the UI
+            self._shown = time.monotonic()
+            client.get_scheduled_flow_runs_for_deployments(list(self.deployments), scheduled_before=datetime.now(UTC), limit=1)
+        for run in client.read_flow_runs(
+            flow_run_filter=_due(list(self.deployments)), sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=20
+        ):
+            if len(self._running) >= settings.read().workers:
+                return
+            if self._claim(client, run):
+                process = FORK.Process(target=children.execute, args=(run.id,), name=run.name)
+                process.start()
+                self._running[run.id] = Running(run, process)
+                self._coming = 0.0
+
+    def _claim(self, client: SyncPrefectClient, run: FlowRun) -> bool:
+        """Take a run: the server lets one dispatcher alone set it pending."""
+        answer: OrchestrationResult[Any] = client.set_flow_run_state(run.id, Pending(message="Taken by the agent."))
+        return answer.status == SetStateStatus.ACCEPT
+
+    def _end_cancelled(self, client: SyncPrefectClient) -> None:
+        for running in list(self._running.values()):
+            state = client.read_flow_run(running.run.id).state
+            if state is not None and state.type == StateType.CANCELLING and not running.cancelled:
+                running.cancelled = True
+                running.process.terminate()
+
+    def _reap(self, client: SyncPrefectClient) -> None:
+        for identity, running in list(self._running.items()):
+            if running.process.is_alive():
+                continue
+            running.process.join()
+            del self._running[identity]
+            if running.cancelled:
+                client.set_flow_run_state(identity, Cancelled(message="Cancelled in Prefect; the cycle was stopped."), force=True)
+            elif running.process.exitcode:
+                self._tell_crash(client, running)
+            self._ended(str(running.run.parameters.get("pipeline", "")))
+
+    def _tell_crash(self, client: SyncPrefectClient, running: Running) -> None:
+        """Close a run whose process ended without telling the server how."""
+        code = running.process.exitcode or 0
+        state = client.read_flow_run(running.run.id).state
+        if state is None or not state.is_final():
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            message = f"The run's process {running.process.pid} ended with {how}. Its lease is taken over, and what it left is finished, by the next cycle."
+            client.set_flow_run_state(running.run.id, Crashed(message=message), force=True)
+            logger.warning("%s: %s", running.run.name, message)
+
+    def _end_all(self) -> None:
+        for running in self._running.values():
+            running.process.terminate()
+        limit = time.monotonic() + 2.5
+        for running in self._running.values():
+            running.process.join(max(0.0, limit - time.monotonic()))
+            running.process.kill()
