@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import httpx
@@ -34,6 +34,9 @@ from prefect.states import Cancelled, Crashed, Pending
 from deployments import children
 from tasks import settings
 from tasks.errors import BrokenPipeline
+
+if TYPE_CHECKING:
+    from prefect.types._datetime import DateTime
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ def _due(deployments: list[UUID]) -> FlowRunFilter:
     return FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=deployments),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC)),
+        next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=cast("DateTime", datetime.now(UTC))),
     )
 
 
@@ -121,6 +124,8 @@ class Dispatcher:
                         quick = time.monotonic() < self._coming
                         if quick or time.monotonic() - asked >= IDLE:
                             asked = time.monotonic()
+                            if not quick:
+                                self._show(client)
                             self._start_due(client)
                             self._end_cancelled(client)
                         self._reap(client)
@@ -133,11 +138,6 @@ class Dispatcher:
     def _start_due(self, client: SyncPrefectClient) -> None:
         if not self.deployments:
             return
-        if (
-            time.monotonic() - self._shown > SHOWN
-        ):  # this question writes, so it is not asked often: it shows the deployments as ready in the UI
-            self._shown = time.monotonic()
-            client.get_scheduled_flow_runs_for_deployments(list(self.deployments), scheduled_before=datetime.now(UTC), limit=1)
         for run in client.read_flow_runs(
             flow_run_filter=_due(list(self.deployments)), sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=20
         ):
@@ -148,6 +148,12 @@ class Dispatcher:
                 process.start()
                 self._running[run.id] = Running(run, process)
                 self._coming = 0.0
+
+    def _show(self, client: SyncPrefectClient) -> None:
+        """Let the UI show the deployments as ready, which they are while somebody asks for their runs; not often, for this question writes."""
+        if self.deployments and time.monotonic() - self._shown > SHOWN:
+            self._shown = time.monotonic()
+            client.get_scheduled_flow_runs_for_deployments(list(self.deployments), scheduled_before=datetime.now(UTC), limit=1)
 
     def _claim(self, client: SyncPrefectClient, run: FlowRun) -> bool:
         """Take a run: the server lets one dispatcher alone set it pending."""
