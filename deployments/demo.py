@@ -1,5 +1,7 @@
-"""The demo: a stream lands in a folder, arrival by arrival, and every decision is shown as it is made."""
+"""The demo: a stream lands in a folder, arrival by arrival; each starts a cycle by itself, and its decision is shown as it is made."""
 
+import hashlib
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,8 @@ from rich.table import Table
 
 from deployments import show, stack, stream
 from flows import pipelines
-from flows.training import continuous_training, source_of
+from flows.training import source_of
+from tasks import settings
 from tasks.errors import UserError
 from tasks.metrics import METRICS
 from tasks.records import Decision
@@ -19,14 +22,15 @@ from tasks.stores import files, ledger
 
 FETCHED = {"electricity": 151}  # OpenML's number of Elec2
 WIDTH = 30
+PATIENCE = 300.0  # seconds that a cycle may take to begin and to end
 console = show.console
 
 
 def play(name: str, data: Path | None, arrivals: int) -> None:
-    """Land the stream of a shipped pipeline in its source and run a cycle after each arrival.
+    """Land the stream of a shipped pipeline in its source, each arrival once the cycle of the one before has ended.
 
     Raises:
-        UserError: if there is no such demo, or its file is missing, has too few rows, or is not asked for.
+        UserError: if there is no such demo, its file is missing, has too few rows, or is not asked for, or no cycle begins.
     """
     spec = pipelines.get(name)
     made_up = name == "visitors"
@@ -48,10 +52,29 @@ def play(name: str, data: Path | None, arrivals: int) -> None:
 
 def _cycle(name: str, landed: Path, progress: Progress, bar: TaskID) -> Decision:
     progress.update(bar, description=f"{landed.name}: taking in, training, comparing")
-    decision = continuous_training(name, trigger="demo")
+    decision = _decided(name, landed)
     progress.advance(bar)
     console.print(f"[bold]{landed.name}[/]  {show.line(decision)}", highlight=False)
     return decision
+
+
+def _decided(name: str, landed: Path) -> Decision:
+    """Wait for the decision of the cycle that a file which landed has started.
+
+    Raises:
+        UserError: if there is none for too long.
+    """
+    limit, digest = time.monotonic() + PATIENCE, hashlib.sha256(landed.read_bytes()).hexdigest()
+    while time.monotonic() < limit:
+        cycle = next((part.cycle for part in ledger.history(name) if part.sha256 == digest and part.cycle is not None), None)
+        record = ledger.decision(name, cycle) if cycle is not None else None
+        if record is not None:
+            return Decision.from_dict(record)
+        time.sleep(0.1)
+    raise UserError(
+        f"{landed.name} has landed {PATIENCE:.0f} s ago and no cycle has ended since. `ratchet why {name} --arrival {landed.name}` says what it "
+        f"waits for, {settings.read().home / 'logs' / 'agent.log'} what the agent does."
+    )
 
 
 def _made_up(inbox: Path) -> Iterator[Path]:

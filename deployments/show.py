@@ -18,7 +18,7 @@ from rich.table import Table
 
 from deployments import stack as servers
 from flows import pipelines
-from infra.stack import Part, Stack
+from infra.parts import Part, Stack
 from tasks import wording
 from tasks.errors import UserError
 from tasks.records import Decision

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from infra import stack
-from infra.stack import Part, Service, Stack
+from infra.parts import Part, Service, Stack
 from tasks import settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -72,13 +72,26 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
     spec = pipelines.get(pipeline)
     observation = observe(pipeline, source or source_of(spec))
     tag_run(pipeline, trigger, process=ledger.holder())
+    if trigger == "arrival" and not _left_to_do(spec):
+        return _passed_over(pipeline, trigger, "nothing", "Nothing is outstanding any more: an earlier cycle has taken it in.")
     try:
         return _pass(spec, trigger, observation)
     except CycleInProgress as busy:
         if runtime.deployment.id is None:
             raise
-        ledger.record(pipeline, Receipt("skipped", "running", str(busy), trigger=trigger))
-        return cast("Decision", Completed(name="Skipped", message=str(busy)))  # Prefect takes a state for the run's own
+        return _passed_over(pipeline, trigger, "running", str(busy))
+
+
+def _left_to_do(spec: Pipeline) -> bool:
+    """Tell whether anything is outstanding, or the last cycle has left something to finish."""
+    last = ledger.last_cycle(spec.name)
+    return bool(ledger.outstanding(spec.name)) or (last is not None and last.state != "done")
+
+
+def _passed_over(pipeline: str, trigger: str, rule: str, why: str) -> Decision:
+    """End a run that begins no cycle: with a receipt, and shown in Prefect as skipped."""
+    ledger.record(pipeline, Receipt("skipped", rule, why, trigger=trigger))
+    return cast("Decision", Completed(name="Skipped", message=why))  # Prefect takes a state for the run's own
 
 
 def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:

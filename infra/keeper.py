@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 
 from infra import stack
-from infra.stack import Part
+from infra.parts import Part
 from tasks import settings
 from tasks.errors import StackError
 

@@ -5,7 +5,6 @@ callers at once start one stack. Where PREFECT_API_URL or MLFLOW_TRACKING_URI na
 """
 
 import fcntl
-import json
 import os
 import socket
 import sys
@@ -14,75 +13,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from infra import process, servers
+from infra.parts import Part, Service, Stack, record, recorded
 from infra.servers import Server
 from tasks.errors import StackError
 from tasks.settings import Settings
 
 PATIENCE = 120.0
 _PORTS = {"prefect": 4200, "mlflow": 5000}
-
-
-@dataclass(frozen=True)
-class Service:
-    """A process that a caller wants kept running beside the servers, with `environment` to find them.
-
-    One that runs with another `version` than the caller's is stopped and started anew.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    version: str = ""
-
-
 KEEPER = Service("keeper", (sys.executable, "-m", "infra.keeper"))
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the stack; one that was not started here has no process number."""
-
-    name: str
-    url: str | None
-    owned: bool
-    pid: int | None = None
-    since: str | None = None
-    version: str = ""
-    command: tuple[str, ...] = ()
-
-    @property
-    def alive(self) -> bool:
-        """Tell whether the very process that was started still runs; a server that is not ours is taken at its word."""
-        return not self.owned or (self.pid is not None and self.since is not None and process.started(self.pid) == self.since)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The parts that are running."""
-
-    parts: tuple[Part, ...]
-
-    def url(self, name: str) -> str:
-        """Give the address of a server."""
-        return next(part.url for part in self.parts if part.name == name) or ""
-
-    @property
-    def prefect_url(self) -> str:
-        """Address of the Prefect UI."""
-        return self.url("prefect").removesuffix("/api")
-
-    @property
-    def prefect_api_url(self) -> str:
-        """Address of the Prefect API."""
-        return f"{self.prefect_url}/api"
-
-    @property
-    def mlflow_url(self) -> str:
-        """Address of MLflow."""
-        return self.url("mlflow")
 
 
 def environment(settings: Settings, stack: Stack) -> dict[str, str]:
@@ -107,7 +49,7 @@ def environment(settings: Settings, stack: Stack) -> dict[str, str]:
 
 def find(settings: Settings) -> Stack | None:
     """Give the stack if both servers are there and answer, or None."""
-    stack = Stack(tuple(_recorded(settings)))
+    stack = Stack(tuple(recorded(settings)))
     names = [part.name for part in stack.parts if part.alive]
     if "prefect" not in names or "mlflow" not in names:
         return None
@@ -133,19 +75,19 @@ def mend(settings: Settings, silent: Sequence[Part] = ()) -> tuple[Part, ...]:
         StackError: if a part does not start again.
     """
     with _locked(settings):
-        recorded = [part for part in _recorded(settings) if part.owned and part.pid is not None]
-        if all(part.alive for part in recorded) and not silent:
+        started = parts(settings)
+        if all(part.alive for part in started) and not silent:
             return ()
         for part in silent:
             _stop(part)
-        services = [Service(part.name, part.command, part.version) for part in recorded if part.command]
+        services = [Service(part.name, part.command, part.version) for part in started if part.command]
         found = _bring_up(settings, services)
-        return tuple(part for part in found.parts if part not in recorded)
+        return tuple(part for part in found.parts if part not in started)
 
 
 def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:
     wanted = {service.name: service.version for service in services}
-    before = [part for part in _recorded(settings) if part.alive]
+    before = [part for part in recorded(settings) if part.alive]
     outdated = [part for part in before if part.version != wanted.get(part.name, part.version)]
     parts = {part.name: part for part in before if part not in outdated}
     for part in outdated:
@@ -160,7 +102,7 @@ def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:
             _stop(part)
         raise
     stack = Stack(tuple(sorted((*parts.values(), *new), key=lambda part: part.name)))
-    _record(settings, stack.parts)
+    record(settings, stack.parts)
     return stack
 
 
@@ -169,12 +111,10 @@ def down(settings: Settings) -> tuple[Part, ...]:
     if not settings.home.exists():
         return ()
     with _locked(settings):
-        recorded = _recorded(settings)
-        order = sorted(
-            recorded, key=lambda part: (part.name != KEEPER.name, part.url is not None)
-        )  # first who would start the others again
+        known = recorded(settings)
+        order = sorted(known, key=lambda part: (part.name != KEEPER.name, part.url is not None))  # first who would start the others again
         stopped = tuple(part for part in order if _stop(part))
-        _record(settings, [replace(part, pid=None, since=None) for part in recorded if part.owned])
+        record(settings, [replace(part, pid=None, since=None) for part in known if part.owned])
         return stopped
 
 
@@ -184,7 +124,7 @@ def _stop(part: Part) -> bool:
 
 def _start_servers(settings: Settings, running: dict[str, Part]) -> list[Part]:
     """Start both servers side by side, as far as they are missing, and wait until they answer."""
-    ports = {part.name: int(part.url.rpartition(":")[2]) for part in _recorded(settings) if part.owned and part.url}
+    ports = {part.name: int(part.url.rpartition(":")[2]) for part in recorded(settings) if part.owned and part.url}
     made: list[tuple[Part, Server]] = []
     kinds: dict[str, Callable[[Path, int], Server]] = {"prefect": servers.prefect, "mlflow": servers.mlflow}
     try:
@@ -243,7 +183,7 @@ def silent(part: Part) -> bool:
 
 def parts(settings: Settings) -> tuple[Part, ...]:
     """Give what was started and not stopped since, dead or alive."""
-    return tuple(part for part in _recorded(settings) if part.owned and part.pid is not None)
+    return tuple(part for part in recorded(settings) if part.owned and part.pid is not None)
 
 
 def _answers(url: str, path: str) -> bool:
@@ -276,29 +216,3 @@ def _locked(settings: Settings) -> Iterator[None]:
     with (settings.home / "stack.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _recorded(settings: Settings) -> list[Part]:
-    """Read what was started; servers that the settings name take the place of embedded ones."""
-    path = settings.home / "stack.json"
-    try:
-        stored = (
-            [Part(**{**part, "command": tuple(part.get("command", ()))}) for part in json.loads(path.read_text())["parts"]]
-            if path.exists()
-            else []
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise StackError(
-            f"{path} cannot be read: {error}. Remove it; servers it spoke of can be found with `ps`, by {settings.home}."
-        ) from error
-    given = {"prefect": settings.prefect_api_url, "mlflow": settings.mlflow_tracking_uri}
-    own = {part.url: part for part in stored}
-    named = [Part(name, url, owned=False) for name, url in given.items() if url and url.removesuffix("/api") not in own]
-    return [part for part in stored if part.name not in {other.name for other in named}] + named
-
-
-def _record(settings: Settings, parts: Sequence[Part]) -> None:
-    path = settings.home / "stack.json"
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps({"parts": [asdict(part) for part in parts if part.owned]}, indent=1))
-    fresh.replace(path)

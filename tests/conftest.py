@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import stack
-from infra.stack import Stack
+from infra.parts import Stack
 from tasks import settings
 
 PIPELINES = Path(__file__).parent / "pipelines"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.stack import Stack
+from infra.parts import Stack
 from tests.landing import toy_rows
 
 RATCHET = Path(sys.executable).parent / "ratchet"
@@ -122,7 +122,7 @@ def test_up_registers_deployments_with_schedules_and_runs_them(ratchet: Run, cyc
         state = _until(lambda: _ended(api, run["id"]))
     assert state == "COMPLETED"
     (decision,) = read(ratchet("decisions", "toy", "--json"))
-    assert (decision["verdict"], decision["trigger"], decision["prefect_run"]) == ("promote", "deployment", run["id"])
+    assert (decision["verdict"], decision["trigger"], decision["prefect_run"]) == ("promote", "ui", run["id"])
 
 
 def _deployment(api: httpx.Client, name: str) -> Any:

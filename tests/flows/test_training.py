@@ -13,7 +13,7 @@ import pytest
 
 from flows import pipelines
 from flows.training import continuous_training
-from infra.stack import Stack
+from infra.parts import Stack
 from tasks import score
 from tasks.errors import BrokenPipeline, CycleInProgress, ModelRejected, SourceUnavailable, UnknownPipeline
 from tasks.records import Decision

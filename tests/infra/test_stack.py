@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from infra import process, stack
-from infra.stack import Service
+from infra.parts import Service
 from tasks import settings
 from tasks.errors import StackError
 from tasks.settings import Settings
@@ -55,7 +55,7 @@ def test_up_starts_once_down_stops_exactly_that_and_the_users_home_is_left_alone
     newer = stack.up(place, [replace(SLEEPER, version="2")])
     assert {name for name, pid in pids(newer).items() if pid != pids(first)[name]} == {"sleeper"}
     first = newer
-    assert sorted(part.name for part in stack.down(place)) == ["mlflow", "prefect", "sleeper"]
+    assert sorted(part.name for part in stack.down(place)) == ["keeper", "mlflow", "prefect", "sleeper"]
     assert all(process.started(part.pid or 0) != part.since for part in first.parts)
     assert stack.find(place) is None
     assert stack.down(place) == ()
