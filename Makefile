@@ -6,7 +6,9 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock bench clean setup packages
+.PHONY: help run test lint lock bench chaos clean setup packages
+SEEDS  ?= 20
+FIRST  ?= 1
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -42,6 +44,9 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (hashes, no
 
 bench: $(READY) ## measure against the floor, in one run, and print the ratios
 	$(BIN)/python -m tests.benchmarks
+
+chaos: $(READY) packages ## play SEEDS=20 stories of faults from seed FIRST=1, on SQLite and PostgreSQL, and check what is left
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --first $(FIRST)
 
 clean: ## remove the environment, caches and the demo's home (stops the embedded servers first)
 	-@test -x $(BIN)/ratchet && $(BIN)/ratchet down

@@ -4,6 +4,7 @@ It runs none of the user's code itself: pipelines are imported, and cycles run, 
 """
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -11,11 +12,13 @@ from functools import partial
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments import children, dispatch, reconcile
 from deployments.dispatch import Dispatcher
 from flows import pipelines
 from flows.arrival import Watcher
+from flows.embedded import impatient
 from tasks.errors import RatchetError
 from tasks.stores import ledger
 from tasks.triggers import Receipt
@@ -23,6 +26,7 @@ from tasks.triggers import Receipt
 logger = logging.getLogger("ratchet.agent")
 
 EVERY = 5.0  # seconds between two rounds of keeping things in order
+PATIENCE = 3.5  # seconds in which the agent ends once it is told to
 
 
 class Agent:
@@ -34,15 +38,17 @@ class Agent:
         self._watchers: dict[str, Watcher] = {}
         self._deployments: dict[str, UUID] = {}
         self._tried: dict[str, tuple[str, float]] = {}
+        self._missing: set[str] = set()  # whose deployment was deleted in Prefect
 
     def run(self) -> None:
         """Work until told to stop."""
         dispatch.warm()
         thread = threading.Thread(target=self.dispatcher.run, args=(self.stop,), name="dispatch")
         thread.start()
-        while not self.stop.is_set():
-            self._keep_order()
-            self.stop.wait(EVERY)
+        with impatient():
+            while not self.stop.is_set() and thread.is_alive():  # without a dispatcher it ends, and is started again
+                self._keep_order()
+                self.stop.wait(EVERY)
         for watcher in self._watchers.values():
             watcher.end()
         thread.join()
@@ -51,7 +57,7 @@ class Agent:
         for step in (self._watch_all, self._close_dead, self._settle):
             try:
                 step()
-            except (RatchetError, *dispatch.FAULTS) as error:
+            except (RatchetError, OSError, *dispatch.FAULTS) as error:
                 logger.warning("%s: %s", step.__name__.strip("_"), error)
 
     def _watch_all(self) -> None:
@@ -60,9 +66,10 @@ class Agent:
         for name in self._watchers.keys() - known.keys():
             self._watchers.pop(name).end()
             self.dispatcher.deployments.pop(self._deployments.pop(name), None)
+            self._tried.pop(name, None)
         for name, digest in known.items():
             watcher, (tried, at) = self._watchers.get(name), self._tried.get(name, ("", 0.0))
-            if watcher is not None and watcher.watched.digest == digest:
+            if watcher is not None and watcher.alive and watcher.watched.digest == digest and name not in self._missing:
                 continue
             if tried != digest or time.monotonic() - at > 12 * EVERY:
                 self._tried[name] = (digest, time.monotonic())
@@ -70,13 +77,15 @@ class Agent:
 
     def _watch(self, name: str) -> None:
         try:
-            found = dispatch.ask(children.registered, name)
+            found = dispatch.ask(children.registered, name, stop=self.stop)
         except RatchetError as error:
             logger.error("%s is not watched: %s", name, error)
             ledger.record(name, Receipt("skipped", "pipeline", f"its file cannot be used: {error}"))
             return
         if name in self._watchers:
             self._watchers.pop(name).end()
+            self.dispatcher.deployments.pop(self._deployments[name], None)
+        self._missing.discard(name)
         self._deployments[name] = found.deployment
         self.dispatcher.deployments[found.deployment] = name
         self._watchers[name] = Watcher(found.watched, self.dispatcher.nudge, self._start)
@@ -86,14 +95,21 @@ class Agent:
     def _start(self, name: str, about: str) -> Receipt | None:
         """Start a cycle without the automation; where that was switched off by hand, leave it so and say so."""
         try:
-            if dispatch.ask(children.automation_is_on, name) is False:
+            if dispatch.ask(children.automation_is_on, name, stop=self.stop) is False:
                 return Receipt(
                     "waited", "switched_off", "the automation is switched off in Prefect; switch it on, or start a cycle by hand"
                 )
             with get_client(sync_client=True) as client:
-                parameters = {"pipeline": name, "trigger": "arrival"}
-                client.create_flow_run_from_deployment(self._deployments[name], parameters=parameters, idempotency_key=f"{name} {about}")
+                if not dispatch.under_way(client, self._deployments[name]):
+                    parameters = {"pipeline": name, "trigger": "arrival"}
+                    client.create_flow_run_from_deployment(
+                        self._deployments[name], parameters=parameters, idempotency_key=f"{name} {about}"
+                    )
         except (RatchetError, *dispatch.FAULTS) as error:
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == 404:
+                self._missing.add(name)
+                self._tried.pop(name, None)
+                return Receipt("waited", "prefect", "the deployment was deleted in Prefect; it is registered anew")
             return Receipt("waited", "prefect", f"Prefect does not answer, it is asked again: {error!r:.200}")
         self.dispatcher.nudge()
         return None
@@ -106,7 +122,7 @@ class Agent:
         """Do what was left to do outside, where no cycle is about to."""
         for name in self._watchers:
             if ledger.unfinished(name) and ledger.lease_holder(name) is None:
-                dispatch.ask(children.settle, name)
+                dispatch.ask(children.settle, name, stop=self.stop)
 
     def _ended(self, name: str) -> None:
         if name in self._watchers:
@@ -124,7 +140,16 @@ def main() -> None:
 
 
 def _stop(agent: Agent, *_: object) -> None:
+    """Ask the agent to end; should it be held up, by a server that is silent for example, it ends all the same."""
     agent.stop.set()
+    timer = threading.Timer(PATIENCE, _end_at_once, (agent,))
+    timer.daemon = True
+    timer.start()
+
+
+def _end_at_once(agent: Agent) -> None:
+    agent.dispatcher.end_at_once()
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,9 @@ def automation_is_on(pipeline: str) -> bool | None:
 def settle(pipeline: str) -> tuple[str, ...]:
     """Do what decisions of a pipeline have left to do outside."""
     from tasks.promote import settle_effects
+    from tasks.report import settle_reports
 
-    return settle_effects(pipeline)
+    return settle_effects(pipeline) + settle_reports(pipeline)
 
 
 def _leave(code: int) -> None:

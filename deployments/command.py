@@ -71,7 +71,7 @@ def quiet(function: Callable[P, None]) -> Callable[P, None]:
 
 @app.command()
 def up() -> None:
-    """Start the servers and the scheduled runs, or find them running, and print where they are."""
+    """Start the servers and the agent, which watches the sources and runs the cycles, or find them running; print where they are."""
     from deployments import show, stack
 
     show.stack(stack.up())
@@ -126,11 +126,16 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def arrivals(name: Name, limit: Limit = 20, as_json: Json = False) -> None:
+def arrivals(
+    name: Name,
+    limit: Limit = 20,
+    unseen: Annotated[bool, typer.Option("--unseen", help="List the source too: what is there and is no arrival, and why.")] = False,
+    as_json: Json = False,
+) -> None:
     """List what arrived, and what became of it: rows accepted, rejected and repeated, or why it was quarantined."""
-    from deployments import show
+    from deployments import account
 
-    show.arrivals(name, limit, as_json=as_json)
+    account.arrivals(name, limit, as_json=as_json, unseen=unseen)
 
 
 @app.command()
@@ -145,12 +150,18 @@ def decisions(name: Name, limit: Limit = 20, as_json: Json = False) -> None:
 def why(
     name: Name,
     cycle: Annotated[int | None, typer.Option("--cycle", "-c", help="Number of the cycle; the newest without it.")] = None,
+    arrival: Annotated[
+        str | None, typer.Option("--arrival", "-a", help="Name of a file: what became of it, and what it waited for.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Explain a decision: every rule with its figure, all scores, and the data behind them."""
-    from deployments import show
+    """Explain a decision: every rule with its figure, all scores, and the data behind them; or what became of one file."""
+    from deployments import account, show
 
-    show.why(name, cycle, as_json=as_json)
+    if arrival is not None:
+        account.why(name, arrival, as_json=as_json)
+    else:
+        show.why(name, cycle, as_json=as_json)
 
 
 @app.command()

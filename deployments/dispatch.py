@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -25,13 +26,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Crashed, Pending
 
 from deployments import children
+from flows.embedded import impatient
 from tasks import settings
 from tasks.errors import BrokenPipeline
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FAULTS = (httpx.HTTPError, PrefectHTTPStatusError)
+FAULTS = (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound)
 IDLE, QUICK, COMING = 2.0, 0.05, 5.0  # seconds between two questions, the same while a run is coming, and how long it may take to come
 ANSWER = 120.0  # seconds that a pipeline's file may take to import
 SHOWN = 20.0
@@ -61,8 +63,8 @@ def warm() -> None:
     FORK.set_forkserver_preload(["deployments.warm"])
 
 
-def ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a forked process and give what it gives.
+def ask(function: Callable[..., Any], *arguments: Any, stop: threading.Event) -> Any:
+    """Call a function in a forked process and give what it gives, unless told to stop meanwhile.
 
     Raises:
         BrokenPipeline: if it raises, dies or does not end.
@@ -72,7 +74,7 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     process.start()
     there.close()
     try:
-        given, error = here.recv() if here.poll(ANSWER) else (None, f"no answer within {ANSWER:.0f} s")
+        given, error = here.recv() if _answered(here, stop) else (None, f"no answer within {ANSWER:.0f} s")
     except EOFError:
         process.join()
         given, error = None, f"its process ended with {process.exitcode}"
@@ -85,12 +87,36 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     return given
 
 
+def _answered(here: Connection, stop: threading.Event) -> bool:
+    limit = time.monotonic() + ANSWER
+    while time.monotonic() < limit and not stop.is_set():
+        if here.poll(0.1):
+            return True
+    return False
+
+
 def _due(deployments: list[UUID]) -> FlowRunFilter:
     return FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=deployments),
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
         next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=cast("DateTime", datetime.now(UTC))),
     )
+
+
+def _state(client: SyncPrefectClient, running: Running) -> StateType | None:
+    """Give the state of a run; one that was deleted in Prefect counts as cancelled."""
+    try:
+        state = client.read_flow_run(running.run.id).state
+    except ObjectNotFound:
+        return StateType.CANCELLED
+    return None if state is None else state.type
+
+
+def under_way(client: SyncPrefectClient, deployment: UUID) -> bool:
+    """Tell whether a run of a deployment is due, or has begun and not ended."""
+    begun = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
+    mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=begun)
+    return any(client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=1) for wanted in (_due([deployment]), mine))
 
 
 class Dispatcher:
@@ -101,7 +127,7 @@ class Dispatcher:
         self._ended = ended
         self._running: dict[UUID, Running] = {}
         self._wake = threading.Event()
-        self._coming, self._shown = 0.0, -SHOWN
+        self._coming, self._asked, self._shown = 0.0, -IDLE, -SHOWN
 
     def nudge(self) -> None:
         """Be told that a run is coming: look for it often for the next seconds."""
@@ -114,26 +140,37 @@ class Dispatcher:
 
     def run(self, stop: threading.Event) -> None:
         """Start and follow runs until told to stop, then end those that still run."""
-        asked = 0.0
+        with impatient():
+            self._serve(stop)
+        self._end_all()
+
+    def end_at_once(self) -> None:
+        """Kill what still runs: the time to end by itself is over."""
+        for running in list(self._running.values()):
+            running.process.kill()
+
+    def _serve(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            self._wake.clear()
-            quick = time.monotonic() < self._coming
             try:
                 with get_client(sync_client=True) as client:
-                    while not stop.is_set() and not (self._wake.is_set() and not quick):
+                    while not stop.is_set():
+                        self._wake.clear()
                         quick = time.monotonic() < self._coming
-                        if quick or time.monotonic() - asked >= IDLE:
-                            asked = time.monotonic()
-                            if not quick:
-                                self._show(client)
-                            self._start_due(client)
-                            self._end_cancelled(client)
-                        self._reap(client)
-                        self._wake.wait(QUICK if quick or self._running else IDLE)
+                        self._once(client, quick=quick)
+                        (stop if quick else self._wake).wait(QUICK if quick or self._running else IDLE)
             except FAULTS as error:
                 logger.warning("Prefect does not answer: %r. It is asked again.", error)
                 stop.wait(IDLE)
-        self._end_all()
+
+    def _once(self, client: SyncPrefectClient, *, quick: bool) -> None:
+        """Ask for runs if it is time, and see which processes have ended."""
+        if quick or time.monotonic() - self._asked >= IDLE:
+            self._asked = time.monotonic()
+            if not quick:
+                self._show(client)
+            self._start_due(client)
+            self._end_cancelled(client)
+        self._reap(client)
 
     def _start_due(self, client: SyncPrefectClient) -> None:
         if not self.deployments:
@@ -162,8 +199,8 @@ class Dispatcher:
 
     def _end_cancelled(self, client: SyncPrefectClient) -> None:
         for running in list(self._running.values()):
-            state = client.read_flow_run(running.run.id).state
-            if state is not None and state.type == StateType.CANCELLING and not running.cancelled:
+            state = _state(client, running)
+            if state == StateType.CANCELLING and not running.cancelled:
                 running.cancelled = True
                 running.process.terminate()
 
@@ -182,8 +219,7 @@ class Dispatcher:
     def _tell_crash(self, client: SyncPrefectClient, running: Running) -> None:
         """Close a run whose process ended without telling the server how."""
         code = running.process.exitcode or 0
-        state = client.read_flow_run(running.run.id).state
-        if state is None or not state.is_final():
+        if _state(client, running) not in TERMINAL_STATES:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             message = f"The run's process {running.process.pid} ended with {how}. Its lease is taken over, and what it left is finished, by the next cycle."
             client.set_flow_run_state(running.run.id, Crashed(message=message), force=True)

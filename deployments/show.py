@@ -1,8 +1,9 @@
 """What the `ratchet` command shows: tables for people, JSON of a documented shape for programs.
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
-- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running"}]}
+- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running", "receipt"}]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
+- `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
 - `check`: [{"rule", "passed", "sentence"}]; `doctor`: [{"what", "ok", "found", "remedy"}]
 """
@@ -89,23 +90,26 @@ def status(*, as_json: bool) -> None:
         stack(found)
     else:
         console.print("The embedded servers are not running; [bold]ratchet up[/] starts them.")
-    table = Table("pipeline", "champion", "last decision", "outstanding", "running")
+    table = Table("pipeline", "champion", "last decision", "outstanding", "running", "last moment to retrain")
     for row in rows:
-        last = row["last_decision"]
+        last, receipt = row["last_decision"], row["receipt"]
         told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
-        table.add_row(row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-")
+        moment = f"{receipt['outcome']}: {receipt['why']} ({receipt['last_at'][:19]})" if receipt else "-"
+        table.add_row(row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-", moment)
     console.print(table)
 
 
 def _state(name: str) -> dict[str, Any]:
     champion = ledger.champion(name)
     last = ledger.decisions(name, limit=1)
+    receipt = next(iter(ledger.receipts(name, limit=1)), None)
     return {
         "name": name,
         "champion": champion.version if champion else None,
         "last_decision": {key: last[0][key] for key in ("cycle", "verdict", "sentence", "at")} if last else None,
-        "outstanding": len(ledger.outstanding(name)),
+        "outstanding": ledger.count_outstanding(name)[0],
         "running": ledger.lease_holder(name),
+        "receipt": asdict(receipt) if receipt else None,
     }
 
 

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
+from flows.embedded import impatient
 from flows.queue import hear
 from tasks import settings
 from tasks.due import Due, due, situation
@@ -40,6 +42,7 @@ class Watcher:
         self._settling: tuple[Look, ...] = ()
         self._next_sweep = 0.0
         self._asked: tuple[str, float] = ("", 0.0)
+        self._born, self._tries = uuid4().hex, 0
         self._threads = [threading.Thread(target=self._run, name=f"watch {watched.name}", daemon=True)]
         if not watched.source.startswith("s3://"):
             self._threads.append(threading.Thread(target=self._see, name=f"see {watched.name}", daemon=True))
@@ -56,19 +59,28 @@ class Watcher:
         self._stop.set()
         self._wake.set()
 
+    @property
+    def alive(self) -> bool:
+        """Tell whether all of its threads work."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def look(self) -> None:
         """Look again now: a cycle has ended, or somebody asks."""
         self._wake.set()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.clear()
-            try:
-                wait = self._once()
-            except RatchetError as error:  # the source or the ledger is out of reach: told, and tried again
-                logger.warning("%s: %s", self.watched.name, error)
-                wait = min(GRACE, settings.read().sweep)
-            self._wake.wait(wait)
+        with impatient():
+            while not self._stop.is_set():
+                self._wake.clear()
+                self._wake.wait(self._looked())
+
+    def _looked(self) -> float:
+        try:
+            return self._once()
+        except RatchetError as error:  # the source or the ledger is out of reach: told, and tried again
+            logger.warning("%s: %s", self.watched.name, error)
+            self._next_sweep = 0.0  # what was heard of meanwhile is forgotten: a sweep sees it
+            return min(GRACE, settings.read().sweep)
 
     def _once(self) -> float:
         """Look, decide, and give the seconds until the next look."""
@@ -77,6 +89,7 @@ class Watcher:
         except SourceUnavailable as error:
             ledger.record(self.watched.name, Receipt("skipped", "source", str(error)))
             seen = Observation(0, (), (), ())
+            self._next_sweep = time.monotonic() + min(GRACE, settings.read().sweep)
         decided = self._decide(seen.recorded)
         times = [self._next_sweep - time.monotonic()]
         times += [settings.read().settle or 0.01] if seen.settling else []
@@ -113,7 +126,7 @@ class Watcher:
         about, since = self._state(), time.monotonic() - self._asked[1]
         if about != self._asked[0]:
             self._ask(decided.receipt, about, new)
-        elif since > GRACE:
+        elif since > GRACE * 2 ** min(self._tries, 7):
             self._insist(about)
         return decided
 
@@ -127,14 +140,15 @@ class Watcher:
         name = self.watched.name
         ledger.record(name, receipt)
         payload = {"why": receipt.why, "outstanding": receipt.outstanding, "trigger": receipt.trigger}
-        self._asked = (about, time.monotonic())
+        self._asked, self._tries = (about, time.monotonic()), 0
         self._tell([*events.landed(name, new), events.event(events.DUE, name, about, payload)])
         self._nudge()
 
     def _insist(self, about: str) -> None:
-        """Start the cycle without event and automation: they were lost, or somebody switched the automation off."""
-        refusal = self._start(self.watched.name, about)
+        """Start the cycle without event and automation: they were lost, somebody switched the automation off, or a run died before its cycle began."""
+        refusal = self._start(self.watched.name, f"{about}, try {self._tries + 1} of {self._born}")
         self._asked = (about, time.monotonic())
+        self._tries += refusal is None
         if refusal is not None:
             ledger.record(self.watched.name, refusal)
 
@@ -168,7 +182,7 @@ class Watcher:
                 recorded = hear(self.watched)
             except RatchetError as error:
                 logger.warning("%s: %s", self.watched.name, error)
-                self._stop.wait(settings.read().sweep)
+                self._stop.wait(min(GRACE, settings.read().sweep))
                 continue
             if recorded:
                 with self._lock:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, get_client
 from prefect.context import FlowRunContext, get_run_context
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import stack
@@ -66,6 +66,13 @@ def connected() -> Iterator[None]:
         _variables(stack.environment(found, stack.find(found) or stack.up(found))),
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
+        yield
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let this thread ask Prefect once, inside the block, where its client would try again for half a minute: for who asks again anyway."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         yield
 
 

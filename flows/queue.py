@@ -2,7 +2,7 @@
 
 import logging
 
-from tasks.notices import Poison, concerns, read
+from tasks.notices import Letter, Poison, concerns, read
 from tasks.observe import revisit
 from tasks.records import Arrival
 from tasks.stores import ledger, sqs
@@ -23,21 +23,31 @@ def hear(watched: Watched) -> tuple[Arrival, ...]:
         SourceUnavailable: if the queue or the source does not answer; the messages come again.
     """
     queue = watched.queue or ""
-    messages = sqs.receive(queue, wait=WAIT)
-    readable = [(message, addresses) for message in messages if (addresses := _addresses(watched, message)) is not None]
-    named = {address for _, addresses in readable for address in addresses}
+    read_of = {message: _read(message) for message in sqs.receive(queue, wait=WAIT)}
+    readable = {message: letter for message, letter in read_of.items() if isinstance(letter, Letter)}
+    named = {address for letter in readable.values() for address in _addresses(watched, letter)}
     recorded = revisit(watched.name, watched.source, named).recorded if named else ()
-    sqs.delete(queue, [message for message, _ in readable])
+    sqs.delete(queue, list(readable))
+    for message, poison in read_of.items():
+        if isinstance(poison, Poison):
+            _bury(watched, message, poison)
     return recorded
 
 
-def _addresses(watched: Watched, message: Message) -> tuple[str, ...] | None:
-    """Give the addresses of the source's objects that a message says were made, or None if it is no message that can be read."""
+def _read(message: Message) -> Letter | Poison:
     try:
-        letter = read(message.body)
+        return read(message.body)
     except Poison as error:
-        ledger.keep_letter(watched.name, watched.queue or "", message.id, message.body, str(error))
-        what = sqs.bury(watched.queue or "", message)
-        logger.warning("%s: a message of the queue cannot be read and is kept as a dead letter (%s): %s", watched.name, what, error)
-        return None
+        return error
+
+
+def _addresses(watched: Watched, letter: Letter) -> tuple[str, ...]:
+    """Give the addresses of the source's objects that a message says were made."""
     return tuple(f"s3://{notice.bucket}/{notice.key}" for notice in letter.notices if notice.created and concerns(notice, watched.source))
+
+
+def _bury(watched: Watched, message: Message, poison: Poison) -> None:
+    """Keep a message that cannot be read as a dead letter, and do away with it."""
+    ledger.keep_letter(watched.name, watched.queue or "", message.id, message.body, str(poison))
+    what = sqs.bury(watched.queue or "", message)
+    logger.warning("%s: a message of the queue cannot be read and is kept as a dead letter (%s): %s", watched.name, what, poison)

@@ -8,12 +8,12 @@ This file is wiring: what each step does is in the file of its name in `tasks/`.
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from prefect import get_run_logger, runtime
 from prefect.states import Completed
@@ -29,8 +29,8 @@ from tasks.ingest import batches, ingest
 from tasks.metrics import METRICS
 from tasks.observe import observe
 from tasks.promote import clear_up, decide, preconditions, promote, sentence_of, settle_effects, verdict_of
-from tasks.records import Arrival, Decision, Fitted, Observation, Prepared, Rule, Trial
-from tasks.report import report
+from tasks.records import Arrival, Decision, Observation, Prepared, Rule, Trial
+from tasks.report import details, report, settle_reports
 from tasks.spec import Pipeline
 from tasks.stores import lake, ledger, tracking
 from tasks.stores.ledger import Lease
@@ -97,7 +97,8 @@ def _passed_over(pipeline: str, trigger: str, rule: str, why: str) -> Decision:
 def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
     pipeline = spec.name
     with _cycle(spec, trigger) as cycle:
-        left = settle_effects(pipeline) + clear_up(pipeline, cycle.lease)
+        left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, cycle.lease)
+        _sweep_out(cycle)
         recovered = recover(pipeline, cycle.lease)
         draft = _draft(cycle, trigger, observation, left + _made_good(recovered))
         if cycle.unchanged and not ledger.outstanding(pipeline):
@@ -123,8 +124,6 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     crash.point("claim.taken")
     last = ledger.last_cycle(spec.name, before=lease.cycle)
     work = settings.read().work / spec.name / f"cycle-{lease.cycle}"
-    for left in work.parent.glob("cycle-*"):  # of cycles that were killed
-        shutil.rmtree(left, ignore_errors=True)
     work.mkdir(parents=True)
     (work / "pipeline.py").write_bytes(text)  # what the model is stored with, whoever edits the file meanwhile
     try:
@@ -141,6 +140,13 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
             shutil.rmtree(work, ignore_errors=True)
         ledger.release(lease)
         crash.point("claim.released")
+
+
+def _sweep_out(cycle: Cycle) -> None:
+    """Remove the directories of cycles that were killed, which their reports do not need any more."""
+    for left in cycle.work.parent.glob("cycle-*"):
+        if left != cycle.work:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _made_good(recovered: tuple[Arrival, ...]) -> tuple[str, ...]:
@@ -189,13 +195,14 @@ def _take_in_batch(cycle: Cycle, draft: Decision, batch: list[Arrival]) -> Decis
     refused = tuple(
         f"{part.name} {'was quarantined' if part.state == 'quarantined' else 'has rows in quarantine'}: {part.reason}" for part in set_aside
     )
+    missed = tuple(f"{part.arrival.name} could not be read and is tried again: {part.missed}" for part in staged if part.missed)
     return replace(
         draft,
         arrivals=draft.arrivals + tuple(arrival.name for arrival in cleaned.arrivals),
         accepted=draft.accepted + cleaned.accepted,
         rejected=draft.rejected + cleaned.rejected,
         repeated=draft.repeated + cleaned.repeated,
-        notes=draft.notes + refused + tuple(note for part in staged for note in part.notes),
+        notes=draft.notes + refused + missed + tuple(note for part in staged for note in part.notes),
     )
 
 
@@ -237,11 +244,12 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
         evaluation=evaluation,
         notes=draft.notes + notes,
     )
+    more = details(spec, prepared, fitted)
     if verdict == "promote":
         served = fit(spec, prepared, candidate, chosen.params, prepared.snapshot.rows, work)
-        decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(cycle.work / "pipeline.py"))
-        return _told(cycle, decision, prepared, fitted)
-    return _told(cycle, _recorded(cycle, draft, trained_rows=prepared.train), prepared, fitted)
+        decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(cycle.work / "pipeline.py"), more)
+        return _told(cycle, decision)
+    return _told(cycle, _recorded(cycle, draft, trained_rows=prepared.train, more=more))
 
 
 def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
@@ -267,13 +275,13 @@ def _skipped(cycle: Cycle, draft: Decision, why: str, rules: tuple[Rule, ...] = 
     """End a cycle that trained nothing."""
     in_service = f"Champion {draft.champion} stays" if draft.champion else "There is no champion yet"
     draft = replace(draft, sentence=f"{in_service}. Nothing was trained: {why}.", rules=rules)
-    return _told(cycle, _recorded(cycle, draft, trained_rows=None), None, None)
+    return _told(cycle, _recorded(cycle, draft))
 
 
-def _recorded(cycle: Cycle, draft: Decision, *, trained_rows: int | None) -> Decision:
+def _recorded(cycle: Cycle, draft: Decision, *, trained_rows: int | None = None, more: Mapping[str, Any] | None = None) -> Decision:
     """Record a decision that promotes nothing."""
     decision = _timed(cycle, draft)
-    ledger.decide(cycle.lease, decision, trained_rows=trained_rows)
+    ledger.decide(cycle.lease, decision, trained_rows=trained_rows, details=more)
     crash.point("decide.recorded")
     return replace(decision, notes=decision.notes + settle_effects(cycle.spec.name))
 
@@ -282,8 +290,7 @@ def _timed(cycle: Cycle, decision: Decision) -> Decision:
     return replace(decision, at=ledger.now(), seconds=round(time.monotonic() - cycle.began, 3))
 
 
-def _told(cycle: Cycle, decision: Decision, prepared: Prepared | None, fitted: Fitted | None) -> Decision:
-    report(cycle.spec, decision, prepared, fitted)
-    crash.point("report.told")
+def _told(cycle: Cycle, decision: Decision) -> Decision:
+    left = report(cycle.spec.name)
     get_run_logger().info(decision.sentence)
-    return decision
+    return replace(decision, notes=decision.notes + left)

@@ -56,7 +56,8 @@ def _mend(silent: list[Part], restarts: list[float], stop: threading.Event) -> N
     restarts[:] = [moment for moment in restarts if now - moment < WITHIN]
     if len(restarts) >= RESTARTS:
         logger.warning("%d parts died within %.0f s; looking again in %.0f s", len(restarts), WITHIN, PAUSE)
-        stop.wait(PAUSE)
+        if stop.wait(PAUSE):
+            return
     try:
         for part in stack.mend(settings.read(), silent):
             restarts.append(time.monotonic())

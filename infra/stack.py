@@ -82,7 +82,7 @@ def mend(settings: Settings, silent: Sequence[Part] = ()) -> tuple[Part, ...]:
             _stop(part)
         services = [Service(part.name, part.command, part.version) for part in started if part.command]
         found = _bring_up(settings, services)
-        return tuple(part for part in found.parts if part not in started)
+        return tuple(part for part in found.parts if part.owned and part not in started)
 
 
 def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:

@@ -72,7 +72,7 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     Raises:
         LeaseLost: if the cycle's lease was taken over; the lake is as it was, or the next cycle finds the commit and settles it.
     """
-    fresh = _refused_with_their_keepers(staged)
+    fresh = _refused_with_their_keepers([part for part in staged if part.missed is None])
     paths = [part.good for part in fresh if part.good is not None and part.accepted]
     rows = _imputed(pipeline, paths) if paths else None
     marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
@@ -86,6 +86,7 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     crash.point("clean.committed")
     ledger.settle(lease, arrivals)
     crash.point("clean.settled")
+    ledger.put_off(lease, [(part.arrival, part.missed) for part in staged if part.missed is not None])
     return Cleaned(version=version or lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
 
@@ -142,7 +143,8 @@ def _commit_good(
     if not taken:
         return None
     schema = {**contract.dtypes(pipeline.contract), **ORIGIN}
-    replaced = ledger.live_files(pipeline.name, [arrival.uri for arrival in taken])
+    uris = [arrival.uri for arrival in taken]
+    replaced = uris if ledger.live_files(pipeline.name, uris) else []
     kept, told = _kept(rows, marked, list(schema)), [_told(arrival) for arrival in taken]
     return lake.commit(pipeline.name, "rows", kept, schema, told, token=lease.token, replaced=replaced)
 

@@ -28,8 +28,9 @@ POINTS = {
     "decide.recorded": "a decision without promotion is in the ledger",
     "effect.alias": "the alias was moved, the outbox does not know",
     "effect.notice": "the notice was sent, the outbox does not know",
+    "effect.report": "MLflow and Prefect were told, the outbox does not know",
     "effect.finished": "an effect is struck off the outbox",
-    "report.told": "MLflow and Prefect were told",
+    "report.told": "the report is struck off the outbox",
     "claim.released": "the lease was given back",
 }
 _REACHED: Counter[str] = Counter()

@@ -124,4 +124,4 @@ def _midnight(now: datetime, timezone: str) -> datetime:
     >>> _midnight(datetime(2026, 7, 1, 23, 0, tzinfo=UTC), "Europe/Berlin").isoformat()
     '2026-07-01T22:00:00+00:00'
     """
-    return now.astimezone(ZoneInfo(timezone)).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+    return now.astimezone(ZoneInfo(timezone)).replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)

@@ -4,7 +4,9 @@ CSV and JSON Lines give text for every cell; Parquet gives its own types. Chunks
 """
 
 import csv
+import errno
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +52,8 @@ def unpacked(path: Path, name: str, into: Path) -> Path:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise Unreadable(f"It is not a whole gzip file ({error}); it may have been cut short. Land it again, whole.") from error
     except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
         raise DiskFull(f"{into} cannot take the unpacked file: {error}. The arrival stays pending; free space and run again.") from error
     return plain
 
@@ -68,6 +72,7 @@ def chunks(path: Path, name: str, columns: Sequence[str], source: Source) -> Ite
 
     Raises:
         Unreadable: if its ending is not known, or it cannot be parsed, has no row, or lacks one of `columns`.
+        OSError: if the machine does not let it be read.
     """
     scan = _SCANS.get(suffix(name))
     if scan is None:
@@ -80,9 +85,17 @@ def chunks(path: Path, name: str, columns: Sequence[str], source: Source) -> Ite
     except pl.exceptions.NoDataError as error:
         raise Unreadable("The file is empty.") from error
     except (pl.exceptions.PolarsError, OSError) as error:
+        if (number := _of_the_machine(error)) is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise Unreadable(f"It cannot be parsed as {suffix(name)[1:]}: {_first_line(error)}") from error
     if rows == 0:
         raise Unreadable("It has a header but no row.")
+
+
+def _of_the_machine(error: Exception) -> int | None:
+    """Give the number of an error of the operating system, which says nothing of the content; polars tells it in its text."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return getattr(error, "errno", None) or (int(told[1]) if told else None)
 
 
 def _csv(path: Path, columns: Sequence[str], source: Source) -> pl.LazyFrame:

@@ -20,7 +20,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from tasks import contract, formats
-from tasks.errors import Changed, DiskFull, Unreadable
+from tasks.errors import Breakdown, Changed, DiskFull, Unreadable
 from tasks.records import Arrival, Look, Staged
 from tasks.spec import Pipeline
 from tasks.staging import Stage
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES = 128 << 20
 MAX_FILES = 200
+EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what is the machine's fault, and no single file's
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,20 @@ def stage(
 ) -> tuple[Staged, ...]:
     """Read arrivals, check them, and write the good rows and the quarantine entries of each to Arrow files in `into`.
 
-    Those that changed since they were observed are left out: the next cycle takes them up. `tell` hears which share is done.
+    Those that changed since they were observed, or that the machine does not let be read, are `missed`. `tell` hears which share is done.
 
     Raises:
         DiskFull: if there is no space in `into`; the lake is as it was.
+        Breakdown: if the machine has run out of something else; the lake is as it was.
     """
     into.mkdir(parents=True, exist_ok=True)
     stages: dict[int, Stage] = {}
-    with _disk(into):
-        chunks = _read_all(pipeline, arrivals, stages, into)
+    with _disk(into), tempfile.TemporaryDirectory(dir=into) as room:
+        chunks = _read_all(pipeline, arrivals, stages, into, Path(room))
         for group in _grouped(chunks) if contract.row_by_row(pipeline.contract) else ([chunk] for chunk in chunks):
             _check(pipeline, group, stages)
             tell(len(stages) / len(arrivals))
-    return tuple(part.finished() for part in stages.values() if not part.changed)
+    return tuple(part.finished() for part in stages.values())
 
 
 @contextmanager
@@ -71,38 +73,43 @@ def _disk(into: Path) -> Iterator[None]:
             raise DiskFull(
                 f"No space is left in {into}; the lake is as it was and the arrivals stay pending. Free space and run again."
             ) from error
-        raise
+        raise Breakdown(f"The machine refused to work in {into}: {error}. The lake is as it was and the arrivals stay pending.") from error
 
 
-def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int, Stage], into: Path) -> Iterator[Chunk]:
-    """Read the arrivals one after the other; what cannot be read is noted in its stage, and delays no other."""
+def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int, Stage], into: Path, room: Path) -> Iterator[Chunk]:
+    """Read the arrivals one after the other, unpacked in `room`; what cannot be read is noted in its stage, and delays no other."""
     for arrival in arrivals:
         staged = stages[arrival.seq] = Stage(arrival, into, contract.dtypes(pipeline.contract))
         if arrival.duplicate_of is not None:
             continue
         look = Look(name=arrival.name, uri=arrival.uri, size=arrival.size, stamp=arrival.stamp)
         try:
-            yield from _read(pipeline, staged, _bytes_of(pipeline.name, arrival, look), into)
+            yield from _read(pipeline, staged, _bytes_of(pipeline.name, arrival, look), room)
             if not files.unchanged(look):
                 raise Changed(
                     f"{arrival.name} changed while it was read; nothing of it was kept. It is taken up again when it has settled."
                 )
         except Unreadable as error:
             staged.refuse(str(error))
-        except Changed as error:
+        except (Changed, OSError) as error:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                raise
             if files.is_local(look) and not Path(look.uri).exists():
                 staged.refuse("It is gone from the source and was never read.")
                 continue
-            staged.changed = True
-            logger.warning("%s", error)
+            staged.missed = str(error)
+            logger.warning("%s: %s", arrival.name, error)
 
 
-def _read(pipeline: Pipeline, staged: Stage, path: Path, into: Path) -> Iterator[Chunk]:
+def _read(pipeline: Pipeline, staged: Stage, path: Path, room: Path) -> Iterator[Chunk]:
     columns, name = list(contract.dtypes(pipeline.contract)), staged.arrival.name
-    with tempfile.TemporaryDirectory(dir=into) as room:
-        for raw in formats.chunks(formats.unpacked(path, name, Path(room)), name, columns, pipeline.source):
+    try:
+        for raw in formats.chunks(formats.unpacked(path, name, room), name, columns, pipeline.source):
             staged.extra.update(set(raw.columns) - {*columns, "_row"})
             yield Chunk(staged.arrival, raw, *_parsed(pipeline, raw))
+    finally:
+        for unpacked in room.iterdir():
+            unpacked.unlink()
 
 
 def _parsed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -116,11 +123,13 @@ def _parsed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.Dat
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
     """Put small chunks together: laying the contract to a frame costs some milliseconds, however few its rows are."""
     group: list[Chunk] = []
+    rows = 0
     for chunk in chunks:
         group.append(chunk)
-        if sum(part.raw.height for part in group) >= formats.CHUNK or len(group) >= MAX_FILES:
+        rows += chunk.raw.height
+        if rows >= formats.CHUNK or len(group) >= MAX_FILES:
             yield group
-            group = []
+            group, rows = [], 0
     if group:
         yield group
 
@@ -142,6 +151,8 @@ def _broken(pipeline: Pipeline, frames: list[pl.DataFrame]) -> list[pl.DataFrame
     """Check all frames as one, and give each its own entries."""
     whole = pl.concat(frames).drop("_row").with_row_index("_row").cast({"_row": pl.Int64})
     found = contract.check(whole, pipeline.contract)
+    if not found.height:
+        return [found] * len(frames)
     ends = list(accumulate(frame.height for frame in frames))
     parts = []
     for frame, end in zip(frames, ends, strict=True):
@@ -151,14 +162,14 @@ def _broken(pipeline: Pipeline, frames: list[pl.DataFrame]) -> list[pl.DataFrame
 
 
 def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:
-    spool = files.spool(pipeline)
-    spooled = next(spool.glob(f"{arrival.sha256}*"), None)
-    if spooled is not None:
-        return spooled
     if files.is_local(look):
         if not files.unchanged(look):
             raise Changed(f"{arrival.name} is not the file that was observed any more; it is taken up again as a new version.")
         return Path(look.uri)
+    spool = files.spool(pipeline)
+    spooled = next(spool.glob(f"{arrival.sha256}*"), None)
+    if spooled is not None:
+        return spooled
     fetched = files.fetch(look, spool)
     if fetched.sha256 != arrival.sha256:
         raise Changed(f"{arrival.name} is not the object that was observed any more; it is taken up again as a new version.")

@@ -108,6 +108,10 @@ def _part(found: Any, name: str, kind: type) -> Any:
 
 
 def _sound(key: str) -> str:
-    if not 0 < len(key.encode(errors="replace")) <= LONGEST_KEY or "\0" in key:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:  # half a surrogate pair: JSON can say it, no object can be named so
+        raise Poison(f"Its key is {key!r:.80}; expected text.") from error
+    if not 0 < size <= LONGEST_KEY or "\0" in key:
         raise Poison(f"Its key is {key!r:.80}; expected 1 to {LONGEST_KEY} bytes.")
     return key

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 from prefect import task
@@ -141,12 +142,15 @@ def sentence_of(verdict: Verdict, rules: Sequence[Rule], challenger: str | None,
     return f"{in_service}. Not promoted is {challenger}: {'; '.join(failed)}."
 
 
-def publish(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepared, served: Fitted, definition: Path) -> Decision:
-    """Register the model that is to serve, record decision and champion, then move the alias.
+def publish(
+    pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepared, served: Fitted, definition: Path, details: Mapping[str, Any]
+) -> Decision:
+    """Register the model that is to serve, record decision and champion, then move the alias; `details` are for the report.
 
     Raises:
         LeaseLost: if the cycle's lease was taken over; the champion is as it was.
         ModelRejected: if the model cannot be stored so that it can be loaded again; the champion is as it was.
+        Unreachable: if MLflow does not store it; the champion is as it was.
     """
     estimator = joblib.load(served.uri)
     examples, _ = frames.read_staged(prepared, 0, models.SIGNATURE_ROWS)
@@ -161,7 +165,7 @@ def publish(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prep
     champion = _crowned(pipeline, decision, prepared, served, made)
     done = replace(decision, champion=made.version, at=ledger.now())
     crash.point("promote.registered")
-    ledger.decide(lease, done, trained_rows=prepared.train, promoted=champion)
+    ledger.decide(lease, done, trained_rows=prepared.train, promoted=champion, details=details)
     crash.point("promote.decided")
     left = settle_effects(pipeline.name)
     return replace(done, notes=done.notes + left)
@@ -189,7 +193,7 @@ def settle_effects(pipeline: str) -> tuple[str, ...]:
     The alias is moved to the champion that the ledger has at that moment, not to the one of the decision: a newer one has the last word.
     """
     left = []
-    for effect in ledger.unfinished(pipeline):
+    for effect in ledger.unfinished(pipeline, tuple(_EFFECTS)):
         try:
             _EFFECTS[effect.effect](effect)
         except Unreachable as error:
@@ -230,6 +234,8 @@ _EFFECTS: Mapping[str, Callable[[Effect], None]] = {"alias": _move_alias, "notic
 
 
 @task(name="promote", task_run_name="promote {decision.challenger}", cache_policy=NO_CACHE, persist_result=False)
-def promote(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepared, served: Fitted, definition: str) -> Decision:
+def promote(
+    pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepared, served: Fitted, definition: str, details: Mapping[str, Any]
+) -> Decision:
     """Publish the model that the gate let through."""
-    return publish(pipeline, lease, decision, prepared, served, Path(definition))
+    return publish(pipeline, lease, decision, prepared, served, Path(definition), details)

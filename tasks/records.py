@@ -60,7 +60,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class Staged:
-    """One arrival's rows after the contract: Arrow files of good and of bad rows, or the reason why the whole file is quarantined."""
+    """One arrival's rows after the contract: Arrow files of good and of bad rows, or the reason why the whole file is quarantined.
+
+    One that was `missed` could not be read this time, through no fault of its content: nothing of it is staged, and it is tried again.
+    """
 
     arrival: Arrival
     good: str | None
@@ -69,6 +72,7 @@ class Staged:
     rejected: int
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    missed: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,31 @@
-"""Report: tell a cycle's decision in MLflow and in Prefect, in plain words, with the figures and plots behind it."""
+"""Report: tell a cycle's decision in MLflow and in Prefect, in plain words, with the figures and plots behind it.
+
+A report is an effect in the outbox, queued with the decision: what a cycle that was killed, or a server that was away, has left untold is
+told by the next one. Telling twice changes nothing.
+"""
 
 import functools
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prefect import task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks import plots, wording
+from tasks import crash, plots, wording
+from tasks.errors import Unreachable
 from tasks.records import Decision, Evaluation, Fitted, Prepared
 from tasks.spec import Pipeline
-from tasks.stores import tracking
+from tasks.stores import artifacts, ledger, tracking
+from tasks.stores.ledger import Effect
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,9 +46,9 @@ def code_version() -> dict[str, str]:
     return found
 
 
-def figures(evaluation: Evaluation | None, fitted: Fitted | None) -> dict[str, float | None]:
+def figures(evaluation: Evaluation | None, seconds: float | None) -> dict[str, float | None]:
     """Flatten scores into metric names: `training_`, `unseen_`, `champion_`, `baseline_<name>_` and `slice_<name>_`, each before the metric."""
-    found: dict[str, float | None] = {"fit_seconds": fitted.seconds} if fitted is not None else {}
+    found: dict[str, float | None] = {} if seconds is None else {"fit_seconds": seconds}
     if evaluation is None:
         return found
     found |= {f"training_{name}": value for name, value in evaluation.training.items()}
@@ -57,11 +67,8 @@ def _plain(name: str) -> str:
     return "".join(character if character.isalnum() or character in "_- " else "_" for character in name)
 
 
-def to_mlflow(pipeline: Pipeline, decision: Decision, prepared: Prepared, fitted: Fitted) -> None:
-    """Log parameters, metrics, dataset, plots and the decision itself in the cycle's run, and end it."""
-    run = decision.mlflow_run
-    if run is None:
-        return
+def details(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str, Any]:
+    """Give what the report of a decision needs beside it: the kind of target, the seconds of the fit, and the parameters of the run."""
     params = {f"challenger.{name}": value for name, value in fitted.params.items()} | {
         "challenger": fitted.candidate,
         "seed": pipeline.seed,
@@ -73,6 +80,18 @@ def to_mlflow(pipeline: Pipeline, decision: Decision, prepared: Prepared, fitted
         "snapshot_sha256": prepared.snapshot.digest,
         "gate": pipeline.gate,
     }
+    return {"kind": pipeline.kind, "seconds": fitted.seconds, "params": {name: str(value) for name, value in params.items()}}
+
+
+def to_mlflow(decision: Decision, details: Mapping[str, Any]) -> None:
+    """Log parameters, metrics, dataset, plots and the decision itself in the cycle's run, and end it; without a run there is nothing to do.
+
+    Raises:
+        Unreachable: if MLflow does not take all of it.
+    """
+    run = decision.mlflow_run
+    if run is None:
+        return
     tags = {"trigger": decision.trigger, "verdict": decision.verdict, "cycle": str(decision.cycle), **code_version()}
     tags |= {
         "prefect_flow_run": decision.prefect_run or "",
@@ -80,28 +99,57 @@ def to_mlflow(pipeline: Pipeline, decision: Decision, prepared: Prepared, fitted
         "mlflow.note.content": decision.sentence,
     }
     with tracking.finished(run), tempfile.TemporaryDirectory() as made:
-        tracking.log(run, params=params, metrics=figures(decision.evaluation, fitted), tags=tags)
-        tracking.log_snapshot(run, pipeline.name, prepared.snapshot)
-        if decision.evaluation:
-            plots.draw(pipeline.kind, decision.evaluation, pipeline.gate.metric, Path(made))
+        tracking.log(run, params=details["params"], metrics=figures(decision.evaluation, details["seconds"]), tags=tags)
+        if decision.snapshot:
+            tracking.log_snapshot(run, decision.pipeline, decision.snapshot)
+        if decision.evaluation and Path(decision.evaluation.predictions).exists():  # of a cycle on another machine they are not here
+            plots.draw(details["kind"], decision.evaluation, decision.evaluation.metric, Path(made))
         (Path(made) / "decision.md").write_text(wording.markdown(decision))
         (Path(made) / "decision.json").write_text(json.dumps(decision.as_dict(), indent=1))
         tracking.log_files(run, Path(made))
 
 
 def to_prefect(decision: Decision) -> None:
-    """Leave the decision as a markdown artifact of the flow run, and a link to the MLflow run."""
+    """Leave the decision as a markdown artifact of the flow run, and a link to the MLflow run.
+
+    Raises:
+        Unreachable: if Prefect does not take them.
+    """
+    if decision.prefect_run is None:
+        return
     key = decision.pipeline.replace("_", "-").lower()
-    create_markdown_artifact(wording.markdown(decision), key=f"{key}-decision", description=decision.sentence)
+    artifacts.markdown(decision.prefect_run, f"{key}-decision", wording.markdown(decision), decision.sentence)
     if decision.mlflow_url:
-        create_link_artifact(decision.mlflow_url, link_text=f"cycle {decision.cycle} in MLflow", key=f"{key}-mlflow-run")
+        link = f"[cycle {decision.cycle} in MLflow]({decision.mlflow_url})"
+        artifacts.markdown(decision.prefect_run, f"{key}-mlflow-run", link, "The run in MLflow")
 
 
-@task(
-    name="report", task_run_name="report {decision.verdict}", cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=2
-)
-def report(pipeline: Pipeline, decision: Decision, prepared: Prepared | None, fitted: Fitted | None) -> None:
-    """Tell the decision; a cycle that trained nothing has no run in MLflow."""
-    if prepared is not None and fitted is not None:
-        to_mlflow(pipeline, decision, prepared, fitted)
+def settle_reports(pipeline: str) -> tuple[str, ...]:
+    """Tell every decision that has not been told yet; say what could not be."""
+    left = []
+    for effect in ledger.unfinished(pipeline, ("report",)):
+        try:
+            _tell(effect)
+        except Unreachable as error:
+            logger.warning("%s", error)
+            left.append(f"The report of cycle {effect.cycle} is told later. {error}")
+            continue
+        crash.point("effect.report")
+        ledger.finish(effect)
+        crash.point("report.told")
+    return tuple(left)
+
+
+def _tell(effect: Effect) -> None:
+    record = ledger.decision(effect.pipeline, effect.cycle)
+    if record is None:
+        return
+    decision = Decision.from_dict(record)
+    to_mlflow(decision, effect.payload)
     to_prefect(decision)
+
+
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
+def report(pipeline: str) -> tuple[str, ...]:
+    """Tell the decision; a cycle that trained nothing has no run in MLflow."""
+    return settle_reports(pipeline)

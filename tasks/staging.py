@@ -53,7 +53,7 @@ class Stage:
 
     def __init__(self, arrival: Arrival, into: Path, columns: Mapping[str, Any]) -> None:
         self.arrival = arrival
-        self.changed = False
+        self.missed: str | None = None
         self.extra: set[str] = set()
         self._good = Spill(into / f"{arrival.id}.good.arrow", {**columns, **ORIGIN})
         self._bad = Spill(into / f"{arrival.id}.bad.arrow", ENTRY)
@@ -64,7 +64,7 @@ class Stage:
 
     def write(self, raw: pl.DataFrame, good: pl.DataFrame, failures: pl.DataFrame) -> None:
         """Add good rows, and failures with the raw rows that they are about."""
-        if self._refused or self.changed:
+        if self._refused or self.missed:
             return
         self._good.write(good.with_columns(**self._origin()))
         if failures.height:
@@ -81,6 +81,10 @@ class Stage:
 
     def finished(self) -> Staged:
         """End the files and tell what is in them."""
+        if self.missed:
+            self._good.discard()
+            self._bad.discard()
+            return Staged(self.arrival, good=None, bad=None, accepted=0, rejected=0, missed=self.missed)
         good, bad = self._good.closed(), self._bad.closed()
         note = f"{self.arrival.name} has columns that the contract does not have; they are left out: {sorted(self.extra)}."
         return Staged(

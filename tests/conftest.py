@@ -1,6 +1,7 @@
 """What many tests need: a home of their own, the test pipelines, and real servers for whole cycles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 from infra import stack
 from infra.parts import Stack
 from tasks import settings
+from tasks.errors import LedgerError
+from tasks.stores.ledger import schema
+from tests.servers import postgres
 
 PIPELINES = Path(__file__).parent / "pipelines"
 
@@ -44,3 +48,35 @@ def cycle_home(home: Path, servers: Stack, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("PREFECT_API_URL", servers.prefect_api_url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", servers.mlflow_url)
     return home
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server, stopped at the end; what needs it is skipped where there is none."""
+    if missing := postgres.absent():
+        pytest.skip(f"not installed: {', '.join(missing)}; see .ci/packages")
+    with postgres.running() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Every test once a kind of ledger, on an empty one; what it gives may be called for another empty one, and gives its address."""
+    made: list[str] = []
+
+    def anew() -> str:
+        if request.param == "postgresql":
+            made.append(postgres.fresh_database(request.getfixturevalue("postgres_url")))
+        else:
+            home.mkdir(exist_ok=True)
+            made.append(f"sqlite:///{home / f'ledger-{len(made)}.db'}")
+        monkeypatch.setenv("RATCHET_LEDGER_URL", made[-1])
+        return made[-1]
+
+    anew()
+    yield anew
+    for url in made:
+        with suppress(LedgerError):  # a test may leave one that is refused
+            schema._open(url).dispose()
+        if request.param == "postgresql":
+            postgres.drop_database(url)

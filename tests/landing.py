@@ -35,9 +35,13 @@ def _take_in(pipeline: Pipeline, source: str, staging: Path) -> Cleaned:
         recover(pipeline.name, lease)
         ledger.sort_out(lease)
         staged = stage(pipeline, ledger.outstanding(pipeline.name), staging)
-        return commit(pipeline, lease, staged)
-    finally:
+        done = commit(pipeline, lease, staged)
         ledger.end(lease)
+        return done
+    except BaseException as error:
+        ledger.end(lease, error=repr(error))
+        raise
+    finally:
         ledger.release(lease)
 
 

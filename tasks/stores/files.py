@@ -56,7 +56,7 @@ def look(uri: str) -> Iterator[Look | str]:
             f"The source {path} does not exist; the nearest directory that does is {near}. Create it, or name another source."
         )
     try:
-        yield from map(_sifted, _walk(path, path) if path.is_dir() else [_look_at(path, path.name)])
+        yield from map(_sifted, _walk(str(path), "", path) if path.is_dir() else [_look_at(path, path.name)])
     except PermissionError as error:
         raise SourceUnavailable(f"The source {path} may not be read: {error}. Give this user the right to list and read it.") from error
 
@@ -69,19 +69,34 @@ def look_again(uri: str, files: Iterable[str]) -> Iterator[Look | str]:
         yield from map(_sifted, s3.look_again(uri, files))
         return
     source = Path(uri).expanduser().absolute()
-    for path in sorted({Path(file) for file in files}):
-        name = path.name if path == source else path.relative_to(source).as_posix()
+    told = {Path(file) for file in files}
+    for path in sorted(told):
+        if (told - {source}).isdisjoint(path.parents):  # else it is seen with the directory that it is in
+            yield from _once_more(path, source)
+
+
+def _once_more(path: Path, source: Path) -> Iterator[Look | str]:
+    """Look at one path as the listing does; what is outside of the source, below a link or gone by now is left out."""
+    between = [parent for parent in path.parents if parent != source and parent.is_relative_to(source)]
+    if not path.is_relative_to(source) or ".." in path.parts or any(parent.is_symlink() for parent in between):
+        return
+    name = path.name if path == source else path.relative_to(source).as_posix()
+    try:
         if path.is_symlink() and not _leads_inside(path, source):
             yield f"{name}: a link that leads out of the source or to no file"
         elif path.is_file():
             yield _sifted(_look_at(path, name))
+        elif path.is_dir() and not path.is_symlink() and path != source:  # moved here with what is in it, or filled before it was watched
+            yield from map(_sifted, _walk(str(path), f"{name}/", source))
+    except OSError:  # gone since it was told of, or not to be read: the listing says so
+        return
 
 
 def _sifted(entry: Look | str) -> Look | str:
-    if isinstance(entry, str):
+    if isinstance(entry, Look) and (reason := unfit(entry.name)) is None:
         return entry
-    reason = unfit(entry.name)
-    return entry if reason is None else f"{entry.name}: {reason}"
+    told = entry if isinstance(entry, str) else f"{entry.name}: {reason}"
+    return told.encode(errors="backslashreplace").decode()
 
 
 def unfit(name: str) -> str | None:
@@ -90,32 +105,43 @@ def unfit(name: str) -> str | None:
     >>> unfit("2024/may.csv") is None, unfit(".may.csv"), unfit("notes.txt")
     (True, 'a hidden or temporary name', 'an ending that is not read')
     """
-    if any(part.startswith((".", "_")) or part.lower().endswith(_TEMPORARY) for part in PurePosixPath(name).parts):
+    parts = PurePosixPath(name).parts
+    if any(part.startswith((".", "_")) or part.lower().endswith(_TEMPORARY) for part in parts):
         return "a hidden or temporary name"
-    if ".." in PurePosixPath(name).parts or "\0" in name or not unicodedata.is_normalized("NFC", name):
+    if ".." in parts or "\0" in name or not (name.isascii() or _is_plain_text(name)):
         return "a name that is not plain"
     return None if name.lower().endswith(SUFFIXES) else "an ending that is not read"
 
 
-def _walk(directory: Path, source: Path) -> Iterator[Look | str]:
-    with os.scandir(directory) as found:  # by the whole names below the source: a directory sorts as if its name ended in a slash
-        entries = sorted(found, key=lambda entry: f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name)
-    for entry in entries:
-        path = Path(entry.path)
-        name = path.relative_to(source).as_posix()
+def _is_plain_text(name: str) -> bool:
+    """Tell whether a name is text, without what stands for bytes that are none, and composed, so that equal names are equal bytes."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name) and unicodedata.is_normalized("NFC", name)
+
+
+def _walk(directory: str, below: str, source: Path) -> Iterator[Look | str]:
+    """Go through a directory in the order of the whole names below the source; a directory sorts as if its name ended in a slash.
+
+    Of what is listed only the names are kept: they are all of a large directory that has to be in memory.
+    """
+    with os.scandir(directory) as found:
+        names = sorted(f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in found)
+    for name in names:
+        name = name.rstrip("/")
         try:
-            yield from _entry(entry, path, name, source)
+            yield from _entry(os.path.join(directory, name), f"{below}{name}", source)  # noqa: PTH118  a path object costs more than the look
         except FileNotFoundError:  # gone since it was listed
             continue
 
 
-def _entry(entry: "os.DirEntry[str]", path: Path, name: str, source: Path) -> Iterator[Look | str]:
-    if entry.is_symlink():
-        yield _look_at(path, name) if _leads_inside(path, source) else f"{name}: a link that leads out of the source or to no file"
-    elif entry.is_dir():
-        yield from _walk(path, source) if unfit(f"{name}/x.csv") is None else [f"{name}/: a hidden or temporary name"]
-    elif entry.is_file():
-        yield _look_at(path, name)
+def _entry(path: str, name: str, source: Path) -> Iterator[Look | str]:
+    found = os.lstat(path)  # noqa: PTH116
+    if stat.S_ISLNK(found.st_mode):
+        inside = _leads_inside(Path(path), source)
+        yield _look_at(Path(path), name) if inside else f"{name}: a link that leads out of the source or to no file"
+    elif stat.S_ISDIR(found.st_mode):
+        yield from _walk(path, f"{name}/", source) if unfit(f"{name}/x.csv") is None else [f"{name}/: a hidden or temporary name"]
+    elif stat.S_ISREG(found.st_mode):
+        yield Look(name=name, uri=path, size=found.st_size, stamp=_stamp(found))
     else:
         yield f"{name}: not a regular file"
 
@@ -249,14 +275,14 @@ def watch(uri: str, stop: threading.Event) -> Iterator[frozenset[str]]:
     """
     path = Path(uri).expanduser().absolute()
     watched = path if path.is_dir() else path.parent
-    here = watched.stat().st_ino
+    here, directory = watched.stat().st_ino, path.is_dir()
     changes = watchfiles.watch(
         watched, watch_filter=None, step=10, debounce=100, rust_timeout=1000, yield_on_timeout=True, stop_event=stop, raise_interrupt=False
     )
     for found in changes:
-        if not watched.exists() or watched.stat().st_ino != here:
+        if not watched.exists() or watched.stat().st_ino != here or path.is_dir() != directory:
             return
-        files = frozenset(file for change, file in found if change != watchfiles.Change.deleted and (path.is_dir() or file == str(path)))
+        files = frozenset(file for change, file in found if change != watchfiles.Change.deleted and (directory or file == str(path)))
         if files:
             yield files
 

@@ -78,6 +78,7 @@ def commit(
     """Add the frames of these arrivals in one commit, and take the rows of the `replaced` files out in the same; give the new version.
 
     `frames` are of `schema` and are written as they come. Nothing is visible until all of it is. `token` is that of the cycle's lease.
+    Where files are `replaced`, all rows that are added must be of one of them: Delta refuses others in such a commit.
 
     Raises:
         LeaseLost: if a newer cycle has committed; the table is as it left it.

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from tasks import crash, settings
-from tasks.errors import ModelRejected, Unreachable
+from tasks.errors import ModelRejected
 from tasks.records import Champion, Registered
 from tasks.stores import tracking
 
@@ -70,8 +70,9 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
 
     Raises:
         ModelRejected: if the estimator has types that may not be loaded, or what was stored is not what was written.
+        Unreachable: if MLflow does not do it; a version that it may have made all the same is marked as an orphan by the next cycle.
     """
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, tracking.reached(f"register a model of {pipeline!r}"):
         directory = Path(made) / "model"
         model_id = _write(pipeline, estimator, definition, examples, run, directory)
         written = digest(directory)
@@ -151,15 +152,9 @@ def point(pipeline: str, version: int) -> None:
     Raises:
         Unreachable: if MLflow does not do it.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with tracking.reached(f"move the alias {ALIAS!r} of {pipeline!r} to version {version} (it is moved later, the ledger's word holds)"):
         tracking.client().set_registered_model_alias(pipeline, ALIAS, str(version))
         tracking.client().set_model_version_tag(pipeline, str(version), STATUS, "promoted")
-    except MlflowException as error:
-        raise Unreachable(
-            f"MLflow did not move the alias {ALIAS!r} of {pipeline!r} to version {version}: {error}. The ledger's word holds; the alias is moved later."
-        ) from error
 
 
 def retire(pipeline: str, served: Collection[int]) -> tuple[int, ...]:
@@ -170,17 +165,11 @@ def retire(pipeline: str, served: Collection[int]) -> tuple[int, ...]:
     Raises:
         Unreachable: if MLflow does not do it.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with tracking.reached(f"mark the versions of {pipeline!r} that never served (they are marked later)"):
         found = tracking.client().search_model_versions(f"name = '{pipeline}' and tags.{STATUS} = 'new'")
         orphans = tuple(sorted(int(version.version) for version in found if int(version.version) not in served))
         for version in orphans:
             tracking.client().set_model_version_tag(pipeline, str(version), STATUS, "orphan")
-    except MlflowException as error:
-        raise Unreachable(
-            f"MLflow did not let the versions of {pipeline!r} that never served be marked: {error}. They are marked later."
-        ) from error
     return orphans
 
 
@@ -231,7 +220,8 @@ def _fetch(uri: str, wanted: str) -> Path:
 def _download(uri: str, into: str) -> str:
     import mlflow.artifacts
 
-    return str(mlflow.artifacts.download_artifacts(uri, dst_path=into, tracking_uri=settings.read().mlflow_tracking_uri))
+    with tracking.reached(f"give the files of {uri}"):
+        return str(mlflow.artifacts.download_artifacts(uri, dst_path=into, tracking_uri=settings.read().mlflow_tracking_uri))
 
 
 def _features(champion: Champion, source: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:

@@ -29,6 +29,23 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
+@contextmanager
+def reached(what: str) -> Iterator[None]:
+    """Say what was not done, should MLflow not do it inside the block.
+
+    Raises:
+        Unreachable: if MLflow does not answer, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        place = settings.read().mlflow_tracking_uri
+        raise Unreachable(f"MLflow at {place} did not {what}: {str(error)[:300]}. Is it up? See `ratchet doctor`.") from error
+
+
 def client() -> "MlflowClient":
     """Give the client of the MLflow server that the settings name."""
     return _client(settings.read().mlflow_tracking_uri or "")
@@ -46,9 +63,14 @@ def experiment(name: str) -> str:
 
 
 def start(pipeline: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
-    """Start a run, below `parent` if one is given, and give its id."""
+    """Start a run, below `parent` if one is given, and give its id.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
     own = {"mlflow.parentRunId": parent, LEDGER: ledger.identity()} if parent else {LEDGER: ledger.identity()}
-    run = client().create_run(experiment(pipeline), run_name=name, tags={**own, **(tags or {})})
+    with reached(f"start a run of {pipeline!r}"):
+        run = client().create_run(experiment(pipeline), run_name=name, tags={**own, **(tags or {})})
     return str(run.info.run_id)
 
 
@@ -58,27 +80,28 @@ def abandon(pipeline: str) -> int:
     Raises:
         Unreachable: if MLflow does not do it.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        mine = f"attributes.status = 'RUNNING' and tags.`{LEDGER}` = '{ledger.identity()}'"
+    mine = f"attributes.status = 'RUNNING' and tags.`{LEDGER}` = '{ledger.identity()}'"
+    with reached(f"end the runs that {pipeline!r} left open (they are ended later)"):
         left = client().search_runs([experiment(pipeline)], mine)
         for run in left:
             client().set_terminated(run.info.run_id, "KILLED")
-    except MlflowException as error:
-        raise Unreachable(f"MLflow did not let the runs be ended that {pipeline!r} left open: {error}. They are ended later.") from error
     return len(left)
 
 
 @contextmanager
 def finished(run: str) -> Iterator[None]:
-    """End the run with the block: finished, or failed if it raises."""
+    """End the run with the block: finished, or failed if it raises.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
     status = "FAILED"
     try:
         yield
         status = "FINISHED"
     finally:
-        client().set_terminated(run, status)
+        with reached(f"end the run {run}"):
+            client().set_terminated(run, status)
 
 
 def log(
@@ -88,16 +111,21 @@ def log(
     metrics: Mapping[str, float | None] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log in one request; metrics that are undefined are left out."""
+    """Log in one request; metrics that are undefined are left out.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
-    client().log_batch(
-        run,
-        metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items() if value is not None],
-        params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items()],
-        tags=[RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()],
-    )
+    with reached(f"log to the run {run}"):
+        client().log_batch(
+            run,
+            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items() if value is not None],
+            params=[Param(name, str(value)[:6000]) for name, value in (params or {}).items()],
+            tags=[RunTag(name, str(value)[:5000]) for name, value in (tags or {}).items()],
+        )
 
 
 def log_snapshot(run: str, pipeline: str, snapshot: Snapshot) -> None:
@@ -114,15 +142,26 @@ def log_snapshot(run: str, pipeline: str, snapshot: Snapshot) -> None:
         schema="{}",
         profile=profile,
     )
-    client().log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    with reached(f"log the dataset of the run {run}"):
+        client().log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
 
 def log_files(run: str, directory: Path) -> None:
-    """Upload the files of a directory as the run's artifacts."""
-    client().log_artifacts(run, str(directory))
+    """Upload the files of a directory as the run's artifacts.
+
+    Raises:
+        Unreachable: if MLflow does not take them.
+    """
+    with reached(f"take the files of the run {run}"):
+        client().log_artifacts(run, str(directory))
 
 
 def url(run: str) -> str:
-    """Give the address of the run's page."""
+    """Give the address of the run's page.
+
+    Raises:
+        Unreachable: if MLflow does not say where it is.
+    """
     base = (settings.read().mlflow_tracking_uri or "").rstrip("/")
-    return f"{base}/#/experiments/{client().get_run(run).info.experiment_id}/runs/{run}"
+    with reached(f"tell of the run {run}"):
+        return f"{base}/#/experiments/{client().get_run(run).info.experiment_id}/runs/{run}"

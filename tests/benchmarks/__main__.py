@@ -2,22 +2,33 @@
 
 import argparse
 import os
+from collections.abc import Callable
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RATCHET_SETTLE", "0")
 
-from tests.benchmarks import cycle, registering, rows  # noqa: E402
+from tests.benchmarks import burst, cycle, history, registering, rows, stopping, sweep, takeover, trigger  # noqa: E402
+
+NAMES = ["electricity", "big", "ingest", "arrival", "checks", "register", "trigger", "sweep", "burst", "history", "takeover", "stopping"]
 
 
 def main() -> None:
     """Run the figures asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["electricity", "big", "ingest", "arrival", "checks", "register"])
+    parser.add_argument("--only", choices=NAMES)
     parser.add_argument("--runs", type=int, default=5, help="how often each is measured, in turn with its floor")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows, one run")
     given = parser.parse_args()
-    runs, files, size = (1, 10, 50_000) if given.quick else (given.runs, 50, 100_000)
-    figures = {
+    runs, files, size, part = (1, 10, 50_000, 10) if given.quick else (given.runs, 50, 100_000, 1)
+    alone = {  # these have a home and, where they need one, a stack of their own
+        "trigger": lambda: trigger.trigger(50 // part, 10 // part),
+        "sweep": lambda: sweep.sweep(min(runs, 3), 100_000 // part),
+        "burst": lambda: burst.burst(10_000 // part),
+        "history": lambda: history.history((1, 100, 1_000) if part == 1 else (1, 50, 100), 11 if runs > 1 else 3),
+        "takeover": lambda: takeover.takeover(runs),
+        "stopping": lambda: stopping.stopping(runs),
+    }
+    served = {
         "electricity": lambda: cycle.electricity(runs),
         "arrival": lambda: rows.one_arrival(min(runs, 3), 2_000 if given.quick else 20_000),
         "checks": lambda: rows.checks(runs, files * size // 5),
@@ -25,10 +36,16 @@ def main() -> None:
         "register": lambda: registering.register(runs),
         "big": lambda: cycle.big(min(runs, 2), files, size),
     }
-    with cycle.servers():
-        for name, figure in figures.items():
-            if given.only in (None, name):
-                figure()
+    _run(alone, given.only)
+    if given.only is None or given.only in served:
+        with cycle.servers():
+            _run(served, given.only)
+
+
+def _run(figures: dict[str, Callable[[], None]], only: str | None) -> None:
+    for name, figure in figures.items():
+        if only in (None, name):
+            figure()
 
 
 if __name__ == "__main__":

@@ -80,3 +80,25 @@ def tell(figure: str, n: int, ours: float, floor: float, target: float, unit: st
         f"{figure:62} n={n:<2} ours {ours:10,.3f}  floor {floor:10,.3f} {unit:10} ratio {ratio:7.3f}  target {word} {target:<6g} {verdict}  {note}",
         highlight=False,
     )
+
+
+def spread(figure: str, seconds: Sequence[float], *, p50: float | None = None, worst: float | None = None, note: str = "") -> None:
+    """Print the median and the largest of some waits, and whether the targets are met where there are any."""
+    middle, largest = statistics.median(seconds), max(seconds)
+    held = [(name, value, bound) for name, value, bound in (("p50", middle, p50), ("max", largest, worst)) if bound is not None]
+    met = all(value <= bound for _, value, bound in held)
+    verdict = ("[green]ok[/]" if met else "[bold red]MISSED[/]") if held else ""
+    targets = ", ".join(f"{name} <= {bound:g}" for name, _, bound in held)
+    console.print(
+        f"{figure:62} n={len(seconds):<3} p50 {middle:8.3f}  max {largest:8.3f} s  {'target ' if held else ''}{targets} {verdict}  {note}",
+        highlight=False,
+    )
+
+
+def peak(pid: int | str = "self") -> float:
+    """Give the most memory that a running process has had resident, in MB.
+
+    Not `ru_maxrss`: that of a new process starts with what its parent had.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024

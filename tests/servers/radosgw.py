@@ -7,7 +7,8 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ACCESS, SECRET = "testkey", "testsecret"
@@ -54,35 +55,67 @@ def absent() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
+@dataclass
+class Gateway:
+    """The S3 server, which may be stopped and started again; the objects are kept by the store behind it."""
+
+    home: Path
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process = _start(self.home, "radosgw", "-c", self.home / "ceph.conf", "-n", "client.rgw", "-f")
+        _until(lambda: _listens(self.port))
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self.process is not None:
+            _kill(self.process)
+        self.process = None
+
+
 @contextmanager
-def running(home: Path) -> Iterator[str]:
-    """Run the server in `home` and give its address; stop all of it at the end."""
+def serving(home: Path) -> Iterator[Gateway]:
+    """Run the server, with what it stands on, in `home`; stop all of it at the end."""
     for name in ("mon", "osd", "rgw", "run", "log"):
         (home / name).mkdir(parents=True)
     port, mon, mon1 = _free_ports(3)
     fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
     conf = home / "ceph.conf"
     conf.write_text(CONF.format(home=home, fsid=fsid, port=port, mon=mon, mon1=mon1))
-    started: list[subprocess.Popen[bytes]] = []
-    try:
+    with ExitStack() as started:
         _keys(home)
         addresses = f"[v2:127.0.0.1:{mon},v1:127.0.0.1:{mon1}]"
         _run("monmaptool", "-c", conf, "--create", "--clobber", "--fsid", fsid, "--addv", "a", addresses, home / "monmap")
         _run("ceph-mon", "-c", conf, "--mkfs", "-i", "a", "--monmap", home / "monmap", "--keyring", home / "keyring")
-        started.append(_start(home, "ceph-mon", "-c", conf, "-i", "a", "-f"))
+        started.callback(_kill, _start(home, "ceph-mon", "-c", conf, "-i", "a", "-f"))
         _run("ceph", "-c", conf, "--connect-timeout", "30", "osd", "new", osd)
         _run("ceph-osd", "-c", conf, "-i", "0", "--osd-uuid", osd, "--mkfs")
-        started.append(_start(home, "ceph-osd", "-c", conf, "-i", "0", "-f"))
+        started.callback(_kill, _start(home, "ceph-osd", "-c", conf, "-i", "0", "-f"))
         _until(lambda: b"1 up" in _run("ceph", "-c", conf, "osd", "stat"))
-        started.append(_start(home, "radosgw", "-c", conf, "-n", "client.rgw", "-f"))
-        _until(lambda: _listens(port))
+        gateway = Gateway(home, port)
+        started.callback(gateway.stop)
+        gateway.start()
         user = ("--uid=test", "--display-name=test", f"--access-key={ACCESS}", f"--secret={SECRET}")
         _run("radosgw-admin", "-c", conf, "-n", "client.rgw", "user", "create", *user)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for process in reversed(started):
-            process.kill()
-            process.wait()
+        yield gateway
+
+
+@contextmanager
+def running(home: Path) -> Iterator[str]:
+    """Run the server in `home` and give its address."""
+    with serving(home) as gateway:
+        yield gateway.url
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
 
 
 def _keys(home: Path) -> None:

@@ -1,5 +1,6 @@
 """Files that change, are copied and are overwritten with garbage: the lake holds what the files hold, once."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ from tests.landing import arrival, take_in, toy_rows
 
 
 @pytest.fixture
-def source(home: Path, tmp_path: Path) -> Path:
+def source(home: Path, new_ledger: Callable[[], str], tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
 

@@ -11,10 +11,12 @@ from tasks.stores.ledger.arrivals import (
     named,
     observe,
     outstanding,
+    put_off,
     recorded,
     refused,
     settle,
     sort_out,
+    tally,
 )
 from tasks.stores.ledger.cycles import Cycle, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
 from tasks.stores.ledger.decisions import (
@@ -64,6 +66,7 @@ __all__ = [
     "now",
     "observe",
     "outstanding",
+    "put_off",
     "receipts",
     "record",
     "recorded",
@@ -73,6 +76,7 @@ __all__ = [
     "rows_since_training",
     "settle",
     "sort_out",
+    "tally",
     "transaction",
     "unfinished",
     "unsettled_since",

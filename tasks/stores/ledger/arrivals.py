@@ -15,6 +15,8 @@ from tasks.records import Arrival, Look
 from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.schema import arrivals, now, reading, transaction
 
+TRIES = 3  # to read an arrival, before it is set aside
+
 
 def recorded(pipeline: str, uris: Sequence[str]) -> dict[str, tuple[str, bool]]:
     """Map those of the URIs that are known to the stamp of their newest version and whether an equal stamp proves equal content."""
@@ -55,7 +57,7 @@ def _version(
     An older version that is still pending is left so: a cycle may be reading it at this moment (see `sort_out`).
     """
     newest = versions[-1] if versions else None
-    if newest and newest["sha256"] == digest:
+    if newest and newest["sha256"] == digest and not newest["superseded"]:
         connection.execute(arrivals.update().where(arrivals.c.seq == newest["seq"]).values(stamp=look.stamp, trusted=trusted))
         return None
     return {
@@ -157,6 +159,33 @@ def settle(lease: Lease, done: Sequence[Arrival]) -> None:
                     _revive(connection, lease.pipeline, version["seq"])
 
 
+def put_off(lease: Lease, missed: Sequence[tuple[Arrival, str]]) -> None:
+    """Count a try of arrivals that could not be read, each with the reason; after `TRIES` of them one is set aside.
+
+    What was set aside so is a new arrival as soon as the source shows it with another stamp, be its content the same.
+
+    Raises:
+        LeaseLost: if the cycle's lease was taken over; nothing is recorded.
+    """
+    if not missed:
+        return
+    with transaction() as connection:
+        hold(connection, lease)
+        for arrival, reason in missed:
+            mine = arrivals.c.seq == arrival.seq
+            tries = connection.execute(sa.select(arrivals.c.tries).where(mine)).scalar_one() + 1
+            over = {
+                "state": "quarantined",
+                "superseded": True,
+                "cycle": lease.cycle,
+                "reason": f"It could not be read {tries} times. {reason}",
+            }
+            values = over if tries >= TRIES else {"reason": reason}
+            connection.execute(arrivals.update().where(mine).values(tries=tries, **values))
+            if tries >= TRIES:
+                _revive(connection, lease.pipeline, arrival.seq)
+
+
 _OUTCOME = ("state", "accepted", "rejected", "repeated", "reason")
 
 
@@ -212,6 +241,21 @@ def history(pipeline: str, *, limit: int | None = None, cycle: int | None = None
         query = query.where(arrivals.c.cycle == cycle)
     with reading() as connection:
         return tuple(_arrival(row) for row in connection.execute(query).mappings())
+
+
+def tally(pipeline: str) -> dict[str, int]:
+    """Count the pipeline's arrivals by state; those that a newer version has replaced in the lake count as "replaced"."""
+    query = (
+        sa.select(arrivals.c.state, arrivals.c.superseded, sa.func.count())
+        .where(arrivals.c.pipeline == pipeline)
+        .group_by(arrivals.c.state, arrivals.c.superseded)
+    )
+    counts: dict[str, int] = {}
+    with reading() as connection:
+        for state, superseded, count in connection.execute(query):
+            kind = "replaced" if superseded and state != "quarantined" else state
+            counts[kind] = counts.get(kind, 0) + int(count)
+    return counts
 
 
 def named(pipeline: str, name: str) -> tuple[Arrival, ...]:

@@ -5,6 +5,7 @@ decision was made against. The registry's alias is moved afterwards, from the ou
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,10 +30,17 @@ class Effect:
     payload: dict[str, Any]
 
 
-def decide(lease: Lease, decision: Decision, *, trained_rows: int | None, promoted: Champion | None = None) -> None:
-    """Record the cycle's decision; if it promotes, make `promoted` the champion and queue the move of the alias and the notice.
+def decide(
+    lease: Lease,
+    decision: Decision,
+    *,
+    trained_rows: int | None,
+    promoted: Champion | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Record the cycle's decision, and queue its notice and its report; if it promotes, make `promoted` the champion and queue the alias.
 
-    `decision.previous` is the champion that the decision was made against.
+    `decision.previous` is the champion that the decision was made against; `details` are what its report needs beside it.
 
     Raises:
         LeaseLost: if the cycle's lease was taken over; nothing is recorded.
@@ -46,6 +54,7 @@ def decide(lease: Lease, decision: Decision, *, trained_rows: int | None, promot
             _crown(connection, decision, promoted)
             _queue(connection, decision, "alias", {"version": promoted.version, "previous": decision.previous})
         _queue(connection, decision, "notice", {"verdict": decision.verdict, "sentence": decision.sentence, "champion": decision.champion})
+        _queue(connection, decision, "report", dict(details or {}))
         mine = (cycles.c.pipeline == lease.pipeline) & (cycles.c.id == lease.cycle)
         connection.execute(cycles.update().where(mine).values(state="done", ended_at=now()))
 
@@ -115,10 +124,11 @@ def rows_since_training(pipeline: str) -> int:
     return int(total or 0)
 
 
-def unfinished(pipeline: str) -> tuple[Effect, ...]:
-    """Give the effects that have not been confirmed, in the order of their decisions."""
+def unfinished(pipeline: str, kinds: Sequence[str] | None = None) -> tuple[Effect, ...]:
+    """Give the effects that have not been confirmed, of these kinds or of all, in the order of their decisions."""
+    query = sa.select(outbox).where(outbox.c.pipeline == pipeline, outbox.c.done_at.is_(None)).order_by(outbox.c.id)
+    query = query if kinds is None else query.where(outbox.c.effect.in_(kinds))
     with reading() as connection:
-        query = sa.select(outbox).where(outbox.c.pipeline == pipeline, outbox.c.done_at.is_(None)).order_by(outbox.c.id)
         rows = connection.execute(query).mappings().all()
     return tuple(Effect(row["id"], row["pipeline"], row["cycle"], row["effect"], json.loads(row["payload"])) for row in rows)
 

@@ -6,8 +6,9 @@ Times are ISO 8601 in UTC, so that they sort as text. On PostgreSQL, as on SQLit
 """
 
 import functools
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ arrivals = sa.Table(
     _column("seen_at"),
     _column("cycle", sa.Integer, nullable=True),
     _column("duplicate_of", sa.Integer, nullable=True),
+    _column("tries", sa.Integer, default=0),
     sa.UniqueConstraint("pipeline", "id"),
     sa.Index("arrivals_by_uri", "pipeline", "uri"),
     sa.Index("arrivals_by_content", "pipeline", "sha256"),
@@ -141,6 +143,7 @@ letters = sa.Table(
 # What brings a ledger from the version before to this one; tables that are new are made before.
 _MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: (
+        "ALTER TABLE arrivals ADD COLUMN tries INTEGER NOT NULL DEFAULT 0",
         "CREATE INDEX IF NOT EXISTS arrivals_by_cycle ON arrivals (pipeline, cycle)",
         "CREATE INDEX IF NOT EXISTS arrivals_by_original ON arrivals (pipeline, duplicate_of)",
     ),
@@ -191,21 +194,37 @@ def _explained(url: str) -> Iterator[None]:
         ) from error
 
 
-@functools.cache
+_OPENING = threading.Lock()
+
+
 def _open(url: str) -> Engine:
+    with _OPENING:
+        return _opened(url)
+
+
+@functools.cache
+def _opened(url: str) -> Engine:
+    """Open a ledger once in a process."""
     engine = _sqlite(url) if url.startswith("sqlite") else _postgres(url)
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
-        if found is None:
-            connection.execute(meta.insert().values(name="schema", value=str(SCHEMA_VERSION)))
-        elif int(found) > SCHEMA_VERSION:
-            raise LedgerError(
-                f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads up to version {SCHEMA_VERSION}. Use the Ratchet that wrote it."
-            )
-        else:
-            _bring_forward(connection, int(found))
+    with ExitStack() as undo:
+        undo.callback(engine.dispose)  # a ledger that is refused keeps no connection open
+        with engine.begin() as connection:
+            _make_or_check(connection, url)
+        undo.pop_all()
     return engine
+
+
+def _make_or_check(connection: Connection, url: str) -> None:
+    metadata.create_all(connection)
+    found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema")).scalar()
+    if found is None:
+        connection.execute(meta.insert().values(name="schema", value=str(SCHEMA_VERSION)))
+    elif int(found) > SCHEMA_VERSION:
+        raise LedgerError(
+            f"The ledger {_shown(url)} has schema version {found}; this Ratchet reads up to version {SCHEMA_VERSION}. Use the Ratchet that wrote it."
+        )
+    else:
+        _bring_forward(connection, int(found))
 
 
 def _bring_forward(connection: Connection, found: int) -> None:

@@ -8,9 +8,9 @@ import boto3
 import pytest
 
 from tasks.errors import Changed, SourceUnavailable
-from tasks.stores import files, lake, ledger, s3
+from tasks.stores import files, lake, ledger
 from tests.landing import arrival, take_in_from, toy_rows
-from tests.servers import radosgw
+from tests.servers import aws, radosgw
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,19 +25,13 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", radosgw.ACCESS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", radosgw.SECRET)
+def bucket(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    aws.use(monkeypatch, endpoint, radosgw.ACCESS, radosgw.SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3._client.cache_clear()
-    made = boto3.resource("s3", endpoint_url=endpoint).Bucket(f"b{abs(hash(str(home)))}")
+    made = boto3.session.Session().resource("s3", endpoint_url=endpoint).Bucket(f"b{abs(hash(str(home)))}")
     made.create()
     yield made
-    s3._client.cache_clear()
+    aws.forget()
 
 
 def csv(count: int, first: int = 0) -> bytes:
@@ -86,15 +80,12 @@ def test_what_is_wrong_with_the_access_is_said(bucket: Any, monkeypatch: pytest.
     with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
         list(files.look("s3://no-such-bucket/in"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    s3._client.cache_clear()
+    aws.forget()
     with pytest.raises(SourceUnavailable, match="s3:ListBucket"):
         list(files.look(f"s3://{bucket.name}/in"))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    s3._client.cache_clear()
-    boto3.DEFAULT_SESSION = None
+    aws.forget()
     with pytest.raises(SourceUnavailable, match="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
         list(files.look(f"s3://{bucket.name}/in"))
     assert ledger.history("toy") == ()

@@ -1,9 +1,12 @@
-"""The ledger: arrivals by content, one cycle at a time, decisions and champions in one transaction."""
+"""The ledger, on SQLite and on PostgreSQL: arrivals by content, one cycle at a time, decisions and champions in one transaction."""
 
 import multiprocessing
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
+from tasks import settings
 from tasks.errors import CycleInProgress, LeaseLost, LedgerError
 from tasks.records import Arrival, Champion, Decision, Look
 from tasks.stores import ledger
 from tasks.stores.ledger import Lease
+
+pytestmark = pytest.mark.usefixtures("new_ledger")
 
 
 def see(uri: str, content: str, *, pipeline: str = "p") -> tuple[Arrival, ...]:
@@ -146,6 +152,32 @@ def test_a_second_cycle_is_refused_while_the_first_runs(home: Path) -> None:
     assert begin().token == lease.token + 1
 
 
+def _race(barrier: Barrier, won: "Queue[tuple[int, int]]", rounds: int) -> None:
+    for number in range(rounds):
+        barrier.wait()
+        try:
+            lease = begin()
+        except CycleInProgress:
+            lease = None
+        barrier.wait()  # whoever has it keeps it until all have tried
+        if lease is not None:
+            won.put((number, lease.token))
+            ledger.release(lease)
+
+
+def test_of_processes_that_race_for_the_lease_one_wins_each_time_also_on_a_ledger_that_is_not_made_yet(home: Path) -> None:
+    spawning, rounds = multiprocessing.get_context("spawn"), 20
+    barrier, won = spawning.Barrier(3), spawning.Queue()
+    racers = [spawning.Process(target=_race, args=(barrier, won, rounds), daemon=True) for _ in range(3)]
+    for racer in racers:
+        racer.start()
+    assert [won.get(timeout=60) for _ in range(rounds)] == [(number, number + 1) for number in range(rounds)]
+    for racer in racers:
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0, 0]
+    assert won.empty()
+
+
 def _claim_and_die() -> None:
     begin()
 
@@ -215,11 +247,51 @@ def test_rows_are_counted_since_the_last_cycle_that_trained(home: Path) -> None:
     assert ledger.rows_since_training("p") == 0
 
 
-def test_a_ledger_of_another_version_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'other.db'}"
-    with sa.create_engine(url).begin() as connection:
-        connection.execute(sa.text("CREATE TABLE meta (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL)"))
-        connection.execute(sa.text("INSERT INTO meta VALUES ('schema', '999')"))
-    monkeypatch.setenv("RATCHET_LEDGER_URL", url)
+def script(url: str, text: str) -> None:
+    """Run statements on a ledger that Ratchet has not opened yet."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in text.replace("{serial}", "INTEGER" if engine.name == "sqlite" else "SERIAL").split(";\n"):
+            connection.exec_driver_sql(statement) if statement.strip() else None
+    engine.dispose()
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(new_ledger: Callable[[], str]) -> None:
+    url = new_ledger()
+    script(url, "CREATE TABLE meta (name VARCHAR PRIMARY KEY, value VARCHAR NOT NULL);\nINSERT INTO meta VALUES ('schema', '999');\n")
     with pytest.raises(LedgerError, match="schema version 999"):
         ledger.champion("p")
+    with pytest.raises(LedgerError, match="schema version 999"):
+        begin()
+    engine = sa.create_engine(url)
+    assert sa.inspect(engine).get_table_names() == ["meta"]
+    engine.dispose()
+
+
+def tables_and_indexes(url: str) -> dict[str, tuple[set[str], set[str]]]:
+    """Give every table's columns and indexes."""
+    engine = sa.create_engine(url)
+    found = sa.inspect(engine)
+    shape = {
+        table: ({column["name"] for column in found.get_columns(table)}, {str(index["name"]) for index in found.get_indexes(table)})
+        for table in found.get_table_names()
+    }
+    engine.dispose()
+    return shape
+
+
+def test_a_ledger_of_version_1_is_brought_forward_with_all_that_it_holds(new_ledger: Callable[[], str]) -> None:
+    begin()
+    made_new, old = settings.read().ledger_url, new_ledger()
+    script(old, (Path(__file__).parent / "ledger_v1.sql").read_text())
+    assert states() == [("a", "ingested", False), ("b", "pending", False)]
+    assert tables_and_indexes(old) == tables_and_indexes(made_new)
+    champion = ledger.champion("p")
+    assert champion is not None
+    assert (champion.version, champion.candidate) == (7, "c")
+    assert see("/a", "one") == ()
+    lease = begin()
+    assert (lease.cycle, lease.token, lease.taken_over) == (3, 3, True)
+    ledger.settle(lease, [replace(ledger.outstanding("p")[0], state="ingested")])
+    assert len(see("/c", "three")) == 1
+    assert [receipt.outcome for receipt in ledger.receipts("p")] == ["ran"]

@@ -1,0 +1,113 @@
+"""The account of a source: what became of every file, and of one file the whole story, version by version, with every receipt."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deployments import show
+from flows import pipelines
+from flows.training import source_of
+from tasks.errors import UserError
+from tasks.records import Arrival, Look
+from tasks.stores import files, ledger
+from tasks.triggers import Receipt
+
+console = show.console
+RECEIPTS = 20  # that are shown of one version
+
+
+@dataclass(frozen=True)
+class Told:
+    """One version of a file: the arrival, the receipts from when it was seen until a cycle took it up, and that cycle's decision."""
+
+    arrival: Arrival
+    receipts: tuple[Receipt, ...]
+    decision: dict[str, Any] | None
+
+
+def arrivals(name: str, limit: int, *, as_json: bool, unseen: bool) -> None:
+    """Show the newest arrivals and count all of them; with `unseen`, also what lies at the source and is none, and why."""
+    show.arrivals(name, limit, as_json=as_json)
+    if as_json:
+        return
+    counts = ledger.tally(name)
+    total = sum(counts.values())
+    if total:
+        parts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
+        console.print(f"{total:,} arrivals in all: {parts}.", highlight=False)
+    for at, reason, _ in ledger.dead_letters(name)[:limit]:
+        console.print(f"[yellow]A message of the queue could not be read[/] ({at[:19]}): {reason}", highlight=False)
+    if unseen:
+        for line in _unseen(name):
+            console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _unseen(name: str) -> Iterator[str]:
+    """Say of everything at the source that is no arrival why it is none."""
+    entries = list(files.look(source_of(pipelines.get(name))))
+    yield from (f"ignored  {entry}" for entry in entries if isinstance(entry, str))
+    looks = [entry for entry in entries if isinstance(entry, Look)]
+    for first in range(0, len(looks), 500):
+        part = looks[first : first + 500]
+        known = ledger.recorded(name, [look.uri for look in part])
+        for look in part:
+            if known.get(look.uri, ("", True))[0] != look.stamp:
+                yield f"not yet  {look.name}: it has not settled, or no sweep has come by since it changed"
+
+
+def why(name: str, file: str, *, as_json: bool) -> None:
+    """Tell the story of one file.
+
+    Raises:
+        UserError: if no such file was ever seen, with what the source says of it now.
+    """
+    found = ledger.named(name, file) or ledger.named(name, str(Path(file).expanduser().absolute()))
+    if not found:
+        raise UserError(_unknown(name, file))
+    told = [_told(name, arrival) for arrival in found]
+    if as_json:
+        show.as_json_text([asdict(one) for one in told])
+        return
+    for one in told:
+        _print(one)
+
+
+def _told(name: str, arrival: Arrival) -> Told:
+    cycle = _cycle(name, arrival.cycle) if arrival.cycle is not None else None
+    receipts = ledger.receipts(name, since=arrival.seen_at, until=cycle.started_at if cycle else None, limit=RECEIPTS)
+    return Told(arrival, tuple(reversed(receipts)), ledger.decision(name, arrival.cycle) if arrival.cycle is not None else None)
+
+
+def _cycle(name: str, number: int) -> ledger.Cycle | None:
+    return next(iter(ledger.list_cycles(name, before=number + 1, limit=1)), None)
+
+
+def _unknown(name: str, file: str) -> str:
+    """Say what the source says of a file that is no arrival."""
+    pipelines.path(name)
+    for line in _unseen(name):
+        if f" {Path(file).name}" in line.replace("/", " "):
+            return f"{file!r} is no arrival of {name!r}: {line}"
+    return f"{file!r} is no arrival of {name!r}, and is not at its source. `ratchet arrivals {name}` lists those that were seen."
+
+
+def _print(told: Told) -> None:
+    arrival = told.arrival
+    state = f"{arrival.state}, replaced since" if arrival.superseded else arrival.state
+    console.print(f"[bold]{arrival.name}[/]  arrival {arrival.seq}, {state}", highlight=False)
+    console.print(f"  seen {(arrival.seen_at or '')[:19]} UTC, {arrival.size:,} bytes, sha256 {arrival.sha256[:12]}", highlight=False)
+    if arrival.state in ("ingested", "quarantined"):
+        rows = f"{arrival.accepted:,} rows accepted, {arrival.rejected:,} rejected, {arrival.repeated:,} repeats"
+        console.print(f"  {rows}{f'. {arrival.reason}' if arrival.reason else ''}", highlight=False)
+    elif arrival.reason:
+        console.print(f"  {arrival.reason}", highlight=False)
+    for receipt in told.receipts:
+        times = f" ({receipt.times} times)" if receipt.times > 1 else ""
+        console.print(f"  {(receipt.first_at or '')[:19]}  {receipt.outcome:8} {receipt.rule}: {receipt.why}{times}", highlight=False)
+    if told.decision:
+        console.print(f"  cycle {told.decision['cycle']}: {told.decision['verdict']}. {told.decision['sentence']}", highlight=False)
+    elif arrival.cycle is not None:
+        console.print(f"  cycle {arrival.cycle} took it in and ended without a decision; the next one goes on from there.", highlight=False)
+    elif arrival.state == "pending":
+        console.print("  It is outstanding: the next cycle takes it in.", highlight=False)

@@ -1,0 +1,92 @@
+"""`make chaos SEEDS=n [FIRST=k]`: stories of faults, each replayable by its seed, on SQLite and on PostgreSQL, and what the checker found."""
+
+import argparse
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra import stack
+from infra.parts import Stack
+from tasks import settings
+from tests.chaos import checker, story
+from tests.servers import postgres
+
+EVERY = 25  # stories after which the servers are started afresh, so that their databases stay small
+
+
+def main() -> int:
+    """Play the stories and print the table; the exit code counts the violations, at most 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
+    given = parser.parse_args()
+    backends = ["sqlite", "postgresql"] if given.ledger == "both" else [given.ledger]
+    if "postgresql" in backends and postgres.absent():
+        print(f"PostgreSQL is not installed ({postgres.absent()} are missing): playing on SQLite alone.")
+        backends.remove("postgresql")
+    wrong = sum(_all(backend, range(given.first, given.first + given.seeds)) for backend in backends)
+    return min(wrong, 1)
+
+
+def _all(backend: str, seeds: range) -> int:
+    kills: Counter[str] = Counter()
+    wrong, cycles, began = 0, 0, time.monotonic()
+    with _ledgers(backend) as fresh:
+        for first in range(seeds.start, seeds.stop, EVERY):
+            with _servers() as found:
+                for seed in range(first, min(first + EVERY, seeds.stop)):
+                    played = _one(backend, seed, fresh(), found)
+                    wrong, cycles = wrong + played[0], cycles + played[1]
+                    kills += played[2]
+    print(f"\n{backend}: seeds {seeds.start}..{seeds.stop - 1}, {cycles} cycles, {kills.total()} signals, {time.monotonic() - began:.0f} s")
+    print("violations (lost + duplicated + unexpected + other):", wrong)
+    for what, count in sorted(kills.items()):
+        print(f"  {what:35} {count:4}")
+    return wrong
+
+
+def _one(backend: str, seed: int, url: str | None, servers: Stack) -> tuple[int, int, Counter[str]]:
+    os.environ.pop("RATCHET_LEDGER_URL", None)
+    os.environ.update({"RATCHET_LEDGER_URL": url} if url else {})
+    began, home = time.monotonic(), Path(tempfile.mkdtemp(prefix=f"ratchet-chaos-{seed}-"))
+    with story.begun(seed, home, servers) as played:
+        found = story.play(played)
+        state = "ok" if not found else f"{len(found)} VIOLATIONS, all of it kept in {home}"
+        print(
+            f"{backend} seed {seed}: {played.cycles} cycles, {played.kills.total()} signals, {time.monotonic() - began:.1f} s: {state}",
+            flush=True,
+        )
+        if found:
+            print("\n".join(found), "\n", checker.minimal_history(played.pipeline, played.world), sep="", flush=True)
+        else:
+            story.clear(played)
+        return len(found), played.cycles, played.kills
+
+
+@contextmanager
+def _ledgers(backend: str) -> Iterator["object"]:
+    """Give a function that names a fresh ledger, None for the one in the home."""
+    if backend == "sqlite":
+        yield lambda: None
+        return
+    with postgres.running() as url:
+        yield lambda: postgres.fresh_database(url)
+
+
+@contextmanager
+def _servers() -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="ratchet-chaos-servers-") as home:
+        place = settings.read({"RATCHET_HOME": home})
+        try:
+            yield stack.up(place)
+        finally:
+            stack.down(place)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
