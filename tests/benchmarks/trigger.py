@@ -79,7 +79,10 @@ def ended(found: Stack, name: str) -> None:
         cycle = standing.once(lambda: cycle_of(name), PATIENCE)
         standing.once(lambda: standing.one(found, f"/flow_runs/{cycle.flow_run}")["end_time"], PATIENCE)
     except TimeoutError as error:
-        console.print(f"  {name}: {error}")
+        cycles = [(cycle.id, cycle.state, cycle.flow_run, cycle.error) for cycle in ledger.list_cycles("toy", limit=2)]
+        console.print(
+            f"  {name}: {error}; the newest cycles are {cycles}, {ledger.lease_holder('toy')} holds the lease, {ledger.receipts('toy', limit=2)}"
+        )
 
 
 def cycle_of(name: str) -> ledger.Cycle | None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pandera.polars as pa
 from sklearn.linear_model import LogisticRegression
 
-from tasks.spec import Candidate, Gate, Holdout, Pipeline
+from tasks.spec import Candidate, Gate, Holdout, Pipeline, Window
 
 
 class Rows(pa.DataFrameModel):
@@ -36,6 +36,7 @@ PIPELINE = Pipeline(
     hindsight=("after",),
     features=features,
     candidates=[Candidate("linear", LogisticRegression())],
+    window=Window(rows=1200),  # so that it follows the market, which turns over again and again
     holdout=Holdout(share=0.3),
     gate=Gate(metric="log_loss", min_rows=50, min_train_rows=50),
 )

@@ -141,8 +141,8 @@ def nothing(story: Story) -> None:
 def killed_at_a_point(story: Story) -> None:
     """A cycle is killed at a named point; the next one takes over."""
     point = story.random.choice(sorted(crash.POINTS))
-    number = story.random.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-    hit = story.random.randint(1, 2)
+    number = story.random.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+    hit = story.random.choice([1, 1, 1, 2])
     code = story.cycle(crash_at=f"{point}:{number.name}:{hit}").ended()
     if code == -signal.SIGKILL or (number == signal.SIGTERM and code != actors.DONE):
         story.kills[f"{point} {number.name}"] += 1

@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, home: Path, api: httpx.Client, api_url: str) -> None:
         self.home, self.api, self.api_url = home, api, api_url
-        self.deployment: UUID = dispatch.ask(children.registered, "toy").deployment
+        self.deployment: UUID = dispatch.ask(children.registered, "toy", stop=threading.Event()).deployment
         self.ended: list[str] = []
 
     def create(self, **parameters: str) -> str:
@@ -242,12 +242,12 @@ def test_told_twice_that_a_run_is_coming_it_asks_no_more_often_than_if_told_once
 )
 def test_a_file_that_ends_its_process_when_it_is_imported_ends_that_one_alone(desk: Desk, kind: str, said: str) -> None:
     with desk.snared(kind), pytest.raises(BrokenPipeline, match=said):
-        dispatch.ask(children.registered, "toy")
-    assert dispatch.ask(children.registered, "toy").deployment == desk.deployment
+        dispatch.ask(children.registered, "toy", stop=threading.Event())
+    assert dispatch.ask(children.registered, "toy", stop=threading.Event()).deployment == desk.deployment
 
 
 def test_a_file_that_does_not_end_its_import_is_given_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "ANSWER", 2.0)
     with desk.snared("sleep"), pytest.raises(BrokenPipeline, match="no answer within 2 s"):
-        dispatch.ask(children.registered, "toy")
+        dispatch.ask(children.registered, "toy", stop=threading.Event())
     assert snare.gone(desk.caught())
