@@ -7,6 +7,7 @@ A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, and `p
 
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import shutil
@@ -46,6 +47,12 @@ class Loaded:
     estimator: Any
     features: Callable[[pd.DataFrame], pd.DataFrame]
     columns: Mapping[str, str]
+
+
+def preload() -> None:
+    """Import what storing and loading a model needs, for a process that others are forked from."""
+    for module in ("mlflow.artifacts", "mlflow.entities", "mlflow.models", "mlflow.sklearn", "skops.io"):
+        importlib.import_module(module)
 
 
 def digest(directory: Path) -> str:
