@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -124,6 +125,13 @@ def _stop(part: Part) -> bool:
 
 def _start_servers(settings: Settings, running: dict[str, Part]) -> list[Part]:
     """Start both servers side by side, as far as they are missing, and wait until they answer."""
+    if not {"prefect", "mlflow"} - running.keys():
+        return []
+    with _ports_kept():
+        return _started(settings, running)
+
+
+def _started(settings: Settings, running: dict[str, Part]) -> list[Part]:
     ports = {part.name: int(part.url.rpartition(":")[2]) for part in recorded(settings) if part.owned and part.url}
     made: list[tuple[Part, Server]] = []
     kinds: dict[str, Callable[[Path, int], Server]] = {"prefect": servers.prefect, "mlflow": servers.mlflow}
@@ -205,6 +213,15 @@ def _free_port(wanted: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise StackError("This machine has no free port on 127.0.0.1; close some connections and run `ratchet up` again.")
+
+
+@contextmanager
+def _ports_kept() -> Iterator[None]:
+    """Let no other stack of this user choose its ports before those that were chosen here are taken."""
+    path = Path(tempfile.gettempdir()) / f"ratchet-ports-{os.getuid()}.lock"
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _log(settings: Settings, name: str) -> Path:

@@ -119,6 +119,25 @@ def test_two_callers_at_once_start_one_stack(place: Settings) -> None:
     assert len(answers) == 1
 
 
+def test_two_stacks_that_start_at_once_have_ports_of_their_own(tmp_path: Path) -> None:
+    homes = [tmp_path / "one", tmp_path / "two"]
+    code = "from infra import stack; from tasks import settings; print(stack.up(settings.read()).mlflow_url)"
+    environment = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")}
+    try:
+        starters = [
+            subprocess.Popen(
+                [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**environment, "RATCHET_HOME": str(home)}
+            )
+            for home in homes
+        ]
+        answers = {starter.communicate(timeout=200)[0] for starter in starters}
+        assert [starter.returncode for starter in starters] == [0, 0]
+        assert len(answers) == 2
+    finally:
+        for home in homes:
+            stack.down(settings.read({"RATCHET_HOME": str(home)}))
+
+
 def test_servers_that_the_environment_names_are_used_and_none_is_started(tmp_path: Path) -> None:
     given = {"RATCHET_HOME": str(tmp_path), "PREFECT_API_URL": "http://10.1.2.3:4200/api", "MLFLOW_TRACKING_URI": "http://10.1.2.3:5000"}
     found = stack.up(settings.read(given))
