@@ -9,7 +9,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -18,6 +18,7 @@ from tasks.errors import DiskFull, Unreadable
 from tasks.spec import Source
 
 CHUNK = 250_000
+SMALL = 100_000  # bytes
 MAX_RATIO = 200  # a gzip file that grows by more is taken for a bomb; deflate itself ends at about 1030
 _TAIL = 1 << 16
 
@@ -79,7 +80,7 @@ def chunks(path: Path, name: str, columns: Sequence[str], source: Source) -> Ite
         raise Unreadable(f"Its ending {suffix(name)!r} is none of {', '.join(_SCANS)}.")
     rows = 0
     try:
-        for chunk in scan(path, columns, source).collect_batches(chunk_size=CHUNK, maintain_order=True):
+        for chunk in _batches(path, scan(path, columns, source)):
             yield chunk.with_row_index("_row", offset=rows + 1).cast({"_row": pl.Int64})
             rows += chunk.height
     except pl.exceptions.NoDataError as error:
@@ -90,6 +91,13 @@ def chunks(path: Path, name: str, columns: Sequence[str], source: Source) -> Ite
         raise Unreadable(f"It cannot be parsed as {suffix(name)[1:]}: {_first_line(error)}") from error
     if rows == 0:
         raise Unreadable("It has a header but no row.")
+
+
+def _batches(path: Path, rows: pl.LazyFrame) -> Iterable[pl.DataFrame]:
+    """Collect rows batch by batch; a small file of text at once, which costs a third. (A small Parquet may hold any number of rows.)"""
+    if path.suffix.lower() != ".parquet" and path.stat().st_size <= SMALL:
+        return [rows.collect(engine="in-memory")]
+    return rows.collect_batches(chunk_size=CHUNK, maintain_order=True)
 
 
 def _of_the_machine(error: Exception) -> int | None:

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import cast
 from uuid import UUID
@@ -35,12 +34,10 @@ EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOME
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of one arrival: as they were read, in the contract's types, and the entries of cells that have no such value."""
+    """Some rows of one arrival as they were read."""
 
     arrival: Arrival
     raw: pl.DataFrame
-    typed: pl.DataFrame
-    unreadable: pl.DataFrame
 
 
 def stage(
@@ -106,59 +103,71 @@ def _read(pipeline: Pipeline, staged: Stage, path: Path, room: Path) -> Iterator
     try:
         for raw in formats.chunks(formats.unpacked(path, name, room), name, columns, pipeline.source):
             staged.extra.update(set(raw.columns) - {*columns, "_row"})
-            yield Chunk(staged.arrival, raw, *_parsed(pipeline, raw))
+            yield Chunk(staged.arrival, raw)
     finally:
         for unpacked in room.iterdir():
             unpacked.unlink()
 
 
-def _parsed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    try:
-        return contract.parse(raw, pipeline.contract)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
-
-
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    """Put small chunks together: laying the contract to a frame costs some milliseconds, however few its rows are."""
+    """Put small chunks of the same columns together: reading types and laying the contract cost milliseconds, however few the rows are."""
     group: list[Chunk] = []
     rows = 0
     for chunk in chunks:
-        group.append(chunk)
-        rows += chunk.raw.height
-        if rows >= formats.CHUNK or len(group) >= MAX_FILES:
+        if group and (chunk.raw.schema != group[0].raw.schema or len(group) >= MAX_FILES or rows >= formats.CHUNK):
             yield group
             group, rows = [], 0
+        group.append(chunk)
+        rows += chunk.raw.height
     if group:
         yield group
 
 
 def _check(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]) -> None:
-    """Lay the contract to the rows of a group, and write each chunk's good and bad rows to its arrival's stage."""
-    sound = [_without(chunk.typed, chunk.unreadable) for chunk in group]
+    """Lay the contract to the rows of a group, and write each chunk's good and bad rows to its arrival's stage.
+
+    Where a cell of several chunks cannot be read, each is read alone: the form of dates, say, is told by a file's own first ones.
+    """
     try:
-        broken = _broken(pipeline, sound)
-    except Unreadable as error:  # only a rule about whole frames ends here, and those are laid to one chunk at a time
-        for chunk in group:
-            stages[chunk.arrival.seq].refuse(str(error))
+        typed, unreadable = _typed(pipeline, pl.concat([chunk.raw for chunk in group]))
+        broken = contract.check(_without(typed, unreadable), pipeline.contract)
+    except Unreadable as error:
+        if len(group) == 1:
+            stages[group[0].arrival.seq].refuse(str(error))
+        else:
+            _check_each(pipeline, group, stages)
         return
-    for chunk, rows, failures in zip(group, sound, broken, strict=True):
-        stages[chunk.arrival.seq].write(chunk.raw, _without(rows, failures), pl.concat([chunk.unreadable, failures]))
+    if unreadable.height and len(group) > 1:
+        _check_each(pipeline, group, stages)
+    else:
+        _share_out(group, typed, pl.concat([unreadable, broken]), stages)
 
 
-def _broken(pipeline: Pipeline, frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
-    """Check all frames as one, and give each its own entries."""
-    whole = pl.concat(frames).drop("_row").with_row_index("_row").cast({"_row": pl.Int64})
-    found = contract.check(whole, pipeline.contract)
-    if not found.height:
-        return [found] * len(frames)
-    ends = list(accumulate(frame.height for frame in frames))
-    parts = []
-    for frame, end in zip(frames, ends, strict=True):
-        mine = found.filter(pl.col("_row").is_between(end - frame.height, end - 1))
-        parts.append(mine.with_columns(_row=frame["_row"].gather(mine["_row"] - (end - frame.height))))
-    return parts
+def _check_each(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]) -> None:
+    for chunk in group:
+        _check(pipeline, [chunk], stages)
+
+
+def _typed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give rows in the contract's types, and an entry for every cell that has no such value; both count the rows from 0 in `_row`."""
+    numbered = raw.drop("_row").with_row_index("_row").cast({"_row": pl.Int64})
+    try:
+        return contract.parse(numbered, pipeline.contract)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
+
+
+def _share_out(group: list[Chunk], typed: pl.DataFrame, failures: pl.DataFrame, stages: dict[int, Stage]) -> None:
+    """Give each chunk its own rows and entries, with the numbers that the rows have in their file."""
+    start = 0
+    for chunk in group:
+        rows, end = chunk.raw["_row"], start + chunk.raw.height
+        mine = failures.filter(pl.col("_row").is_between(start, end - 1)) if failures.height else failures
+        mine = mine.with_columns(_row=rows.gather(mine["_row"] - start)) if mine.height else mine
+        good = _without(typed.slice(start, chunk.raw.height).with_columns(rows), mine)
+        stages[chunk.arrival.seq].write(chunk.raw, good, mine)
+        start = end
 
 
 def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:

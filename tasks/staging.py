@@ -1,5 +1,6 @@
 """Staging: what one arrival's rows become before they are committed, as Arrow files that grow chunk by chunk."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +19,18 @@ ENTRY = {**ORIGIN, "column": pl.String, "rule": pl.String, "value": pl.String, "
 MOST = 5  # rules that a reason names
 
 
+@functools.cache
+def _arrow(schema: tuple[tuple[str, Any], ...]) -> pa.Schema:
+    return pl.DataFrame(schema=dict(schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+
+
 class Spill:
     """An uncompressed Arrow file of one schema, made with the first rows."""
 
     def __init__(self, path: Path, schema: Mapping[str, Any]) -> None:
         self.path, self.rows = path, 0
         self._columns = list(schema)
-        self._schema = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        self._schema = _arrow(tuple(schema.items()))
         self._writer: pa.RecordBatchFileWriter | None = None
 
     def write(self, frame: pl.DataFrame) -> None:
