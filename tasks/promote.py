@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import crash, frames
-from tasks.errors import Unreachable
+from tasks.errors import Breakdown, Unreachable
 from tasks.metrics import METRICS, Metric
 from tasks.records import Champion, Decision, Evaluation, Fitted, Prepared, Registered, Rule, Verdict
 from tasks.spec import Gate, Kind, Pipeline
@@ -165,7 +165,11 @@ def publish(
     champion = _crowned(pipeline, decision, prepared, served, made)
     done = replace(decision, champion=made.version, at=ledger.now())
     crash.point("promote.registered")
-    ledger.decide(lease, done, trained_rows=prepared.train, promoted=champion, details=details)
+    try:
+        ledger.decide(lease, done, trained_rows=prepared.train, promoted=champion, details=details)
+    except Breakdown:  # the version that was made has no decision, and gets none
+        retire(pipeline.name)
+        raise
     crash.point("promote.decided")
     left = settle_effects(pipeline.name)
     return replace(done, notes=done.notes + left)
@@ -211,7 +215,16 @@ def _move_alias(effect: Effect) -> None:
     while (champion := ledger.champion(effect.pipeline)) is not None and champion.version != moved:
         models.point(effect.pipeline, champion.version)
         moved = champion.version
-    models.retire(effect.pipeline, [served.version for served in ledger.champions(effect.pipeline)])
+    retire(effect.pipeline)
+
+
+def retire(pipeline: str) -> None:
+    """Mark the versions that never served as orphans.
+
+    Raises:
+        Unreachable: if MLflow does not do it.
+    """
+    models.retire(pipeline, [served.version for served in ledger.champions(pipeline)])
 
 
 def clear_up(pipeline: str, lease: Lease) -> tuple[str, ...]:
@@ -220,7 +233,7 @@ def clear_up(pipeline: str, lease: Lease) -> tuple[str, ...]:
         return ()
     try:
         tracking.abandon(pipeline)
-        models.retire(pipeline, [served.version for served in ledger.champions(pipeline)])
+        retire(pipeline)
     except Unreachable as error:
         return (str(error),)
     return ()

@@ -13,7 +13,7 @@ from tests.chaos.test_points import prepare
 
 pytestmark = pytest.mark.slow
 
-POINTS = ("claim.taken", "clean.marked", "clean.committed", "promote.registered")
+POINTS = ("claim.taken", "clean.marked", "clean.committed", "promote.stored", "promote.registered")
 
 
 @pytest.mark.parametrize("point", POINTS)
