@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +27,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     backends = ["sqlite", "postgresql"] if given.ledger == "both" else [given.ledger]
     if "postgresql" in backends and postgres.absent():
         print(f"PostgreSQL is not installed ({postgres.absent()} are missing): playing on SQLite alone.")
