@@ -88,6 +88,7 @@ class Agent:
         self._missing.discard(name)
         self._deployments[name] = found.deployment
         self.dispatcher.deployments[found.deployment] = name
+        self.dispatcher.limits[found.deployment] = found.watched.retrain["time_limit"]
         self._watchers[name] = Watcher(found.watched, self.dispatcher.nudge, self._start)
         self._watchers[name].begin()
         logger.info("%s: watching %s", name, found.watched.source)
@@ -131,7 +132,7 @@ class Agent:
 
 def main() -> None:
     """Run the agent until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(force=True, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     agent = Agent()
     for number in (signal.SIGTERM, signal.SIGINT):

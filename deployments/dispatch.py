@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -35,7 +35,8 @@ from prefect.states import Cancelled, Crashed, Pending
 from deployments import children
 from flows.embedded import impatient
 from tasks import settings
-from tasks.errors import BrokenPipeline
+from tasks.errors import BrokenPipeline, RatchetError
+from tasks.stores import ledger
 
 if TYPE_CHECKING:
     from prefect.types._datetime import DateTime
@@ -46,16 +47,20 @@ FAULTS = (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound)
 IDLE, QUICK, COMING = 2.0, 0.05, 5.0  # seconds between two questions, the same while a run is coming, and how long it may take to come
 ANSWER = 120.0  # seconds that a pipeline's file may take to import
 SHOWN = 20.0
+LIMIT, LINGER = 14_400.0, 30.0  # seconds that a run may take, and after which one that has lost its lease is ended
 FORK = multiprocessing.get_context("forkserver")
 
 
 @dataclass
 class Running:
-    """A flow run and its process."""
+    """A flow run and its process; `ended` says why it was ended, if it was."""
 
     run: FlowRun
     process: ForkServerProcess
+    began: float
     cancelled: bool = False
+    lost: float | None = None
+    ended: str | None = None
 
 
 def warm() -> None:
@@ -120,10 +125,12 @@ def under_way(client: SyncPrefectClient, deployment: UUID) -> bool:
 
 
 class Dispatcher:
-    """Starts due runs of deployments; `ended` hears of the pipeline of each run that has ended."""
+    """Starts due runs of `deployments`, which may take as long as `limits` say; `ended` hears of the pipeline of each run that has ended."""
 
     def __init__(self, ended: Callable[[str], None]) -> None:
         self.deployments: dict[UUID, str] = {}
+        self.limits: dict[UUID, float] = {}
+        self._sign = f"Taken by the agent {uuid4().hex[:8]}."
         self._ended = ended
         self._running: dict[UUID, Running] = {}
         self._wake = threading.Event()
@@ -158,8 +165,8 @@ class Dispatcher:
                         quick = time.monotonic() < self._coming
                         self._once(client, quick=quick)
                         (stop if quick else self._wake).wait(QUICK if quick or self._running else IDLE)
-            except FAULTS as error:
-                logger.warning("Prefect does not answer: %r. It is asked again.", error)
+            except (RatchetError, *FAULTS) as error:
+                logger.warning("Prefect or the ledger does not answer: %r. It is asked again.", error)
                 stop.wait(IDLE)
 
     def _once(self, client: SyncPrefectClient, *, quick: bool) -> None:
@@ -168,6 +175,7 @@ class Dispatcher:
             self._asked = time.monotonic()
             if not quick:
                 self._show(client)
+                self._end_overdue()
             self._start_due(client)
             self._end_cancelled(client)
         self._reap(client)
@@ -178,13 +186,33 @@ class Dispatcher:
         for run in client.read_flow_runs(
             flow_run_filter=_due(list(self.deployments)), sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, limit=20
         ):
-            if len(self._running) >= settings.read().workers:
+            if len(self._running) >= settings.read().workers and self._at_work() >= settings.read().workers:
                 return
             if self._claim(client, run):
                 process = FORK.Process(target=children.execute, args=(run.id,), name=run.name)
                 process.start()
-                self._running[run.id] = Running(run, process)
+                self._running[run.id] = Running(run, process, time.monotonic())
                 self._coming = 0.0
+
+    def _at_work(self) -> int:
+        """Count the runs that work: one that has let its lease run out keeps no other from taking over."""
+        cycles = [ledger.cycle_of(str(identity)) for identity in self._running]
+        return sum(cycle is None or (cycle.state == "running" and ledger.lease_holder(cycle.pipeline) is not None) for cycle in cycles)
+
+    def _end_overdue(self) -> None:
+        """End the runs that take too long, and those that have lost their lease and do not end by themselves."""
+        now = time.monotonic()
+        for identity, running in self._running.items():
+            limit = self.limits.get(running.run.deployment_id or identity, LIMIT)
+            cycle = ledger.cycle_of(str(identity))
+            if cycle is not None and cycle.state == "failed":
+                running.lost = running.lost or now
+            if now - running.began > limit:
+                running.ended = f"It took longer than {limit:g} s (Retrain.time_limit) and was ended."
+            elif running.lost is not None and now - running.lost > LINGER:
+                running.ended = f"It lost its lease and had not ended {LINGER:g} s later, so it was ended."
+            if running.ended:
+                running.process.kill()
 
     def _show(self, client: SyncPrefectClient) -> None:
         """Let the UI show the deployments as ready, which they are while somebody asks for their runs; not often, for this question writes."""
@@ -193,8 +221,13 @@ class Dispatcher:
             client.get_scheduled_flow_runs_for_deployments(list(self.deployments), scheduled_before=datetime.now(UTC), limit=1)
 
     def _claim(self, client: SyncPrefectClient, run: FlowRun) -> bool:
-        """Take a run: the server lets one dispatcher alone set it pending."""
-        answer: OrchestrationResult[Any] = client.set_flow_run_state(run.id, Pending(message="Taken by the agent."))
+        """Take a run: the server lets one dispatcher alone set it pending. Where the reply is lost, it is asked whose the run is."""
+        try:
+            answer: OrchestrationResult[Any] = client.set_flow_run_state(run.id, Pending(message=self._sign))
+        except httpx.TransportError as error:
+            state = client.read_flow_run(run.id).state
+            logger.warning("%s: the reply to its claim was lost: %r", run.name, error)
+            return state is not None and state.type == StateType.PENDING and state.message == self._sign
         return answer.status == SetStateStatus.ACCEPT
 
     def _end_cancelled(self, client: SyncPrefectClient) -> None:
@@ -221,7 +254,8 @@ class Dispatcher:
         code = running.process.exitcode or 0
         if _state(client, running) not in TERMINAL_STATES:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            message = f"The run's process {running.process.pid} ended with {how}. Its lease is taken over, and what it left is finished, by the next cycle."
+            why = running.ended or f"The run's process {running.process.pid} ended with {how}."
+            message = f"{why} Its lease is taken over, and what it left is finished, by the next cycle."
             client.set_flow_run_state(running.run.id, Crashed(message=message), force=True)
             logger.warning("%s: %s", running.run.name, message)
 

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, get_client
 from prefect.context import FlowRunContext, get_run_context
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import stack
@@ -71,8 +71,8 @@ def connected() -> Iterator[None]:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Let this thread ask Prefect once, inside the block, where its client would try again for half a minute: for who asks again anyway."""
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+    """Let this thread ask Prefect once and not wait long, inside the block, where its client would try for minutes: for who asks again anyway."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}):
         yield
 
 

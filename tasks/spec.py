@@ -142,6 +142,7 @@ class Retrain:
     - `min_arrivals`: fewest outstanding arrivals; with fewer than `min_rows` new rows a cycle takes them in, and trains nothing.
     - `debounce`: seconds without a new arrival before the cycle starts, but never more than `debounce_limit` after the first one.
     - `min_interval`: seconds between the starts of two cycles that arrivals started; `max_per_day`: most of those in a day of `timezone`.
+    - `time_limit`: seconds after which a cycle that has not ended is ended; the next one finishes what it left.
     - `schedule`: a cron expression in `timezone` that starts a cycle, whatever has landed.
     """
 
@@ -152,11 +153,13 @@ class Retrain:
     debounce_limit: float = 600.0
     min_interval: float = 0.0
     max_per_day: int | None = None
+    time_limit: float = 14_400.0
     schedule: str | None = None
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        _positive("Retrain", min_rows=self.min_rows, min_arrivals=self.min_arrivals, max_per_day=self.max_per_day)
+        limits = {"max_per_day": self.max_per_day, "time_limit": self.time_limit}
+        _positive("Retrain", min_rows=self.min_rows, min_arrivals=self.min_arrivals, **limits)
         for name, value in {"debounce": self.debounce, "min_interval": self.min_interval}.items():
             _require(value >= 0, f"Retrain.{name} is {value}; expected 0 seconds or more.")
         _require(

@@ -26,7 +26,7 @@ from tasks.errors import Breakdown, DiskFull, LeaseLost
 Table = Literal["rows", "quarantine"]
 _RETRIES, _RECENT = 20, 100
 _FENCE, _TOKEN, _ARRIVALS = "ratchet.lease", "ratchet.token", "ratchet.arrivals"
-_SMALL, _MANY = 8 << 20, 50  # bytes of a file that is worth joining, and how many of them are
+_SMALL, _MANY = 8 << 20, 16  # bytes of a file that is worth joining, and how many of them are
 
 
 def uri(pipeline: str, table: Table) -> str:

@@ -71,6 +71,13 @@ class Desk:
                 thread.join(max(0.0, limit - time.monotonic()))
             assert not any(thread.is_alive() for thread in threads)
 
+    def run_once(self) -> None:
+        """Let a run be executed."""
+        with self.dispatching() as (one,):
+            run = self.create()
+            one.nudge()
+            self.await_state(run, "COMPLETED")
+
     def snared(self, kind: Any) -> AbstractContextManager[None]:
         return snare.laid(self.home, "toy", kind)
 
@@ -174,7 +181,22 @@ def test_a_run_that_is_deleted_in_prefect_while_it_runs_stops_nobody_else(desk: 
         desk.await_state(after, "COMPLETED")
 
 
+def test_a_run_that_takes_too_long_is_ended_with_the_reason_and_the_next_run_is_executed(desk: Desk) -> None:
+    with desk.dispatching() as (one,):
+        one.limits[desk.deployment] = 1.0
+        with desk.snared("sleep"):
+            run = desk.create()
+            one.nudge()
+            desk.caught()
+            assert desk.await_state(run, "CRASHED")["message"].startswith("It took longer than 1 s (Retrain.time_limit)")
+        one.limits.clear()
+        after = desk.create()
+        one.nudge()
+        desk.await_state(after, "COMPLETED")
+
+
 def test_two_dispatchers_execute_each_run_once(desk: Desk) -> None:
+    desk.run_once()  # so that nothing is outstanding
     before = ledger.receipts("toy")[0]
     with desk.dispatching(2) as both:
         runs = [desk.create() for _ in range(4)]
