@@ -9,6 +9,7 @@ UV     := $(BIN)/uv
 .PHONY: help run test lint lock bench chaos clean setup packages
 SEEDS  ?= 20
 FIRST  ?= 1
+SIEGES ?= 2
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -32,7 +33,7 @@ run: $(READY) ## set up, then run the demo: a stream lands, is trained on, compa
 
 test: $(READY) packages ## set up, then run the linters and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -45,8 +46,8 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (hashes, no
 bench: $(READY) ## measure against the floor, in one run, and print the ratios
 	$(BIN)/python -m tests.benchmarks
 
-chaos: $(READY) packages ## play SEEDS=20 stories of faults from seed FIRST=1, on SQLite and PostgreSQL, and check what is left
-	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --first $(FIRST)
+chaos: $(READY) packages ## play SEEDS=20 stories of faults from seed FIRST=1 and SIEGES=2 sieges, on SQLite and PostgreSQL, and check what is left
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --first $(FIRST) --sieges $(SIEGES)
 
 clean: ## remove the environment, caches and the demo's home (stops the embedded servers first)
 	-@test -x $(BIN)/ratchet && $(BIN)/ratchet down

@@ -32,6 +32,11 @@ def down() -> tuple[Part, ...]:
     return stack.down(settings.read())
 
 
+def parts() -> tuple[Part, ...]:
+    """Give what was started and not stopped since, dead or alive."""
+    return stack.parts(settings.read())
+
+
 def find() -> Stack | None:
     """Find the servers running, or give None."""
     return stack.find(settings.read())

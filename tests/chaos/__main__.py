@@ -2,19 +2,20 @@
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from infra import stack
 from infra.parts import Stack
 from tasks import settings
-from tests.chaos import checker, story
+from tests.chaos import checker, siege, story
 from tests.servers import postgres
 
 EVERY = 25  # stories after which the servers are started afresh, so that their databases stay small
@@ -25,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--sieges", type=int, default=0, help="how often the whole stack is besieged, on each ledger")
     parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
@@ -33,6 +35,7 @@ def main() -> int:
         print(f"PostgreSQL is not installed ({postgres.absent()} are missing): playing on SQLite alone.")
         backends.remove("postgresql")
     wrong = sum(_all(backend, range(given.first, given.first + given.seeds)) for backend in backends)
+    wrong += sum(_sieges(backend, range(given.first, given.first + given.sieges)) for backend in backends)
     return min(wrong, 1)
 
 
@@ -53,9 +56,29 @@ def _all(backend: str, seeds: range) -> int:
     return wrong
 
 
-def _one(backend: str, seed: int, url: str | None, servers: Stack) -> tuple[int, int, Counter[str]]:
+def _sieges(backend: str, seeds: range) -> int:
+    wrong = 0
+    with _ledgers(backend) as fresh:
+        for seed in seeds:
+            _use(fresh())
+            home = Path(tempfile.mkdtemp(prefix=f"ratchet-siege-{seed}-"))
+            with siege.laid(seed, home) as (name, source):
+                found, done = siege.play(name, source, seed)
+            told = "\n".join(["ok"] if not found else [f"VIOLATIONS, all of it kept in {home}", *found])
+            print(f"{backend} siege {seed}: {dict(done)}: {told}", flush=True)
+            wrong += len(found)
+            if not found:
+                shutil.rmtree(home, ignore_errors=True)
+    return wrong
+
+
+def _use(url: str | None) -> None:
     os.environ.pop("RATCHET_LEDGER_URL", None)
     os.environ.update({"RATCHET_LEDGER_URL": url} if url else {})
+
+
+def _one(backend: str, seed: int, url: str | None, servers: Stack) -> tuple[int, int, Counter[str]]:
+    _use(url)
     began, home = time.monotonic(), Path(tempfile.mkdtemp(prefix=f"ratchet-chaos-{seed}-"))
     with story.begun(seed, home, servers) as played:
         found = story.play(played)
@@ -72,7 +95,7 @@ def _one(backend: str, seed: int, url: str | None, servers: Stack) -> tuple[int,
 
 
 @contextmanager
-def _ledgers(backend: str) -> Iterator["object"]:
+def _ledgers(backend: str) -> Iterator[Callable[[], str | None]]:
     """Give a function that names a fresh ledger, None for the one in the home."""
     if backend == "sqlite":
         yield lambda: None

@@ -33,6 +33,11 @@ def violations(pipeline: str, world: World) -> list[str]:
     return [sentence for check in checks for sentence in check]
 
 
+def lost(pipeline: str, world: World) -> list[str]:
+    """Give the files that are there and were not taken in or set aside in the version that they have now."""
+    return list(_source(world, ledger.history(pipeline)))
+
+
 def _source(world: World, history: tuple[Arrival, ...]) -> Iterator[str]:
     """Every file that is there has been taken in, or set aside, in the version that it has now; nothing is left pending."""
     newest = {arrival.uri: arrival for arrival in reversed(history)}

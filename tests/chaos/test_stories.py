@@ -3,12 +3,21 @@
 `make chaos SEEDS=n` plays more of them; a seed that fails there is replayed with FIRST=seed SEEDS=1.
 """
 
+from pathlib import Path
+
 import pytest
 
-from tests.chaos import checker, story
+from tests.chaos import checker, siege, story
 from tests.chaos.conftest import Stage
 
 pytestmark = pytest.mark.slow
+
+
+def test_while_every_part_of_the_stack_is_killed_all_that_lands_is_taken_in_once(tmp_path: Path) -> None:
+    with siege.laid(1, tmp_path / "home") as (name, source):
+        found, done = siege.play(name, source, 1)
+        assert found == [], "\n".join([*found, checker.minimal_history(name, source)])
+        assert done.total() >= 4
 
 
 @pytest.mark.parametrize("seed", [1, 2])
