@@ -43,7 +43,8 @@ def _take_note(pipeline: str, entries: Iterable[Look | str]) -> Observation:
     for part in _batches(entries):
         looks = [entry for entry in part if isinstance(entry, Look)]
         ignored = [entry for entry in part if isinstance(entry, str)]
-        recorded, settling = _note(pipeline, looks)
+        recorded, settling, closed = _note(pipeline, looks)
+        ignored += closed
         found = replace(
             found,
             files=found.files + len(looks),
@@ -65,30 +66,35 @@ def _batches(entries: Iterable[Look | str]) -> Iterator[list[Look | str]]:
     yield batch
 
 
-def _note(pipeline: str, looks: Sequence[Look]) -> tuple[tuple[Arrival, ...], tuple[Look, ...]]:
+def _note(pipeline: str, looks: Sequence[Look]) -> tuple[tuple[Arrival, ...], tuple[Look, ...], list[str]]:
+    """Record what is new and steady; give it, what is not steady yet, and what may not be read."""
     known = ledger.recorded(pipeline, [look.uri for look in looks]) if looks else {}
     unknown = [look for look in looks if known.get(look.uri) != (look.stamp, True)]
     quiet, now = settings.read().settle, time.time()
     steady = [look for look in unknown if files.settled(look, now=now, quiet=quiet)]
-    seen, changed = _read(pipeline, steady)
+    seen, changed, closed = _read(pipeline, steady)
     crash.point("observe.listed")
     recorded = ledger.observe(pipeline, seen)
     crash.point("observe.recorded")
-    return recorded, (*(look for look in unknown if look not in steady), *changed)
+    calm = {look.uri for look in steady}
+    return recorded, (*(look for look in unknown if look.uri not in calm), *changed), closed
 
 
-def _read(pipeline: str, looks: Sequence[Look]) -> tuple[list[tuple[Look, str, bool]], list[Look]]:
+def _read(pipeline: str, looks: Sequence[Look]) -> tuple[list[tuple[Look, str, bool]], list[Look], list[str]]:
     seen: list[tuple[Look, str, bool]] = []
     changed: list[Look] = []
+    closed: list[str] = []
     for look in looks:
         looked_at = time.time()
         try:
             fetched = files.fetch(look, files.spool(pipeline))
         except Changed:
             changed.append(look)
+        except PermissionError as error:
+            closed.append(f"{look.name}: may not be read ({error.strerror})")
         else:
             seen.append((look, fetched.sha256, files.trusted(look, looked_at)))
-    return seen, changed
+    return seen, changed, closed
 
 
 @task(name="observe", task_run_name="observe {source}", cache_policy=NO_CACHE, persist_result=False)

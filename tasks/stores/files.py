@@ -180,6 +180,7 @@ def fetch(look: Look, spool: Path) -> Fetched:
 
     Raises:
         Changed: if they are gone or others by now.
+        PermissionError: if this user may not read them.
         DiskFull: if the copy finds no space; nothing of it is left.
     """
     if is_local(look):
@@ -217,6 +218,8 @@ def _digest(look: Look) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
             after = os.fstat(file.fileno())
+    except PermissionError:
+        raise
     except OSError as error:
         raise Changed(f"{look.name} cannot be read any more: {error}. It is looked at again by the next cycle.") from error
     if not stat.S_ISREG(before.st_mode) or {_stamp(before), _stamp(after)} != {look.stamp} or not unchanged(look):

@@ -18,11 +18,12 @@ FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.sca
 
 @dataclass(frozen=True)
 class Fault:
-    """The `number`-th operation fails with `kind`; only those below `places` and of the ledger and lake count."""
+    """The `number`-th operation fails with `kind`; only those below `places` and of the ledger and lake count, and whose words have `only`."""
 
     kind: str
     number: int
     places: tuple[str, ...]
+    only: str = ""
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Counter:
 
     def operation(self, what: str) -> None:
         """Count an operation, and fail it if it is its turn."""
-        self.seen += 1
+        self.seen += self.fault is None or self.fault.only in what
         if self.fault is not None and self.hit is None and self.seen == self.fault.number:
             self.hit = what
             number = KINDS[self.fault.kind]

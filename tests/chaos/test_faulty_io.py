@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from tasks.errors import CycleInProgress, RatchetError
+from tasks.observe import survey
 from tasks.stores import lake, ledger
 from tests.chaos import faulty
 from tests.chaos.faulty import Fault
-from tests.landing import take_in, toy_rows
+from tests.landing import arrival, take_in, toy_rows
 
 pytestmark = pytest.mark.slow
 LIMIT = 400
@@ -34,6 +35,26 @@ def place(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         return source
 
     return make
+
+
+def test_a_file_that_cannot_be_read_is_tried_three_times_delays_no_other_and_is_taken_in_once_it_is_touched(
+    place: Callable[[int], Path],
+) -> None:
+    source = place(0)
+    time.sleep(2.1)  # so that its stamp is believed, and the next to open it is who reads its rows
+    survey("toy", str(source))
+    for tries in (1, 2, 3):
+        with faulty.injected(Fault("EIO", 1, (str(source),), only="c.csv")) as counter:
+            take_in(source)
+        assert "c.csv" in (counter.hit or "")
+        found = arrival("c.csv")
+        assert found.state == ("quarantined" if tries == 3 else "pending")
+        assert "Input/output error" in (found.reason or "")
+    assert (found.reason or "").startswith("It could not be read 3 times.")
+    assert arrival("b.csv").state == "ingested"
+    (source / "c.csv").touch()
+    take_in(source)
+    assert state(source) == wanted(source)
 
 
 def take_in_at_last(source: Path) -> None:

@@ -256,6 +256,17 @@ def test_a_file_that_has_just_been_written_waits_until_it_was_left_alone(source:
     assert [seen.name for seen in survey("toy", str(source)).recorded] == ["a.csv"]
 
 
+def test_a_broken_file_first_in_the_queue_delays_none_of_a_thousand_good_ones(source: Path) -> None:
+    (source / "0000.csv").write_bytes(b"\xff\xfe\x00nonsense")
+    frame = toy_rows(2000)
+    for number in range(1000):
+        write(frame.slice(2 * number, 2), source / f"{number + 1:04d}.csv")
+    take_in(source)
+    states = [part.state for part in reversed(ledger.history("toy"))]
+    assert states == ["quarantined", *["ingested"] * 1000]
+    assert rows().height == 2000
+
+
 def forget(source: Path) -> None:
     """Make the ledger forget what became of everything, as if the process had died between the lake's commit and the ledger's."""
     with ledger.transaction() as connection:
