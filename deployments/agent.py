@@ -138,6 +138,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, partial(_stop, agent))
     agent.run()
+    _leave(0)
 
 
 def _stop(agent: Agent, *_: object) -> None:
@@ -150,7 +151,16 @@ def _stop(agent: Agent, *_: object) -> None:
 
 def _end_at_once(agent: Agent) -> None:
     agent.dispatcher.end_at_once()
-    os._exit(1)
+    _leave(1)
+
+
+def _leave(code: int) -> None:
+    """End this process, and the one that others are forked from, without the second or two that Python takes to put all away."""
+    if os.getpgrp() == os.getpid():  # the group is all ours
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.killpg(os.getpid(), signal.SIGTERM)
+    logging.shutdown()
+    os._exit(code)
 
 
 if __name__ == "__main__":

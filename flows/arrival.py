@@ -124,10 +124,14 @@ class Watcher:
             self._tell(events.landed(name, new))
             return decided
         about, since = self._state(), time.monotonic() - self._asked[1]
-        if about != self._asked[0]:
+        coming = since <= GRACE and about.partition(",")[0] == self._asked[0].partition(",")[0]
+        if about != self._asked[0] and not coming:
             self._ask(decided.receipt, about, new)
-        elif since > GRACE * 2 ** min(self._tries, 7):
+        elif about == self._asked[0] and since > GRACE * 2 ** min(self._tries, 7):
             self._insist(about)
+        elif new:  # the cycle that was asked for a moment ago takes these too
+            ledger.record(name, decided.receipt)
+            self._tell(events.landed(name, new))
         return decided
 
     def _state(self) -> str:

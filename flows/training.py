@@ -40,13 +40,14 @@ from tasks.triggers import Receipt
 
 @dataclass(frozen=True)
 class Cycle:
-    """What one pass works with: its lease, its directory, and whether the last one ended in a decision with this very definition."""
+    """What one pass works with; whether the last one ended in a decision with this very definition, and whether it may have trained."""
 
     spec: Pipeline
     lease: Lease
     work: Path
     began: float
     unchanged: bool
+    tried: bool
 
 
 def _run_name() -> str:
@@ -97,7 +98,7 @@ def _passed_over(pipeline: str, trigger: str, rule: str, why: str) -> Decision:
 def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
     pipeline = spec.name
     with _cycle(spec, trigger) as cycle:
-        left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, cycle.lease)
+        left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, tried=cycle.tried)
         _sweep_out(cycle)
         recovered = recover(pipeline, cycle.lease)
         draft = _draft(cycle, trigger, observation, left + _made_good(recovered))
@@ -128,7 +129,9 @@ def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     (work / "pipeline.py").write_bytes(text)  # what the model is stored with, whoever edits the file meanwhile
     try:
         with ledger.kept(lease):
-            yield Cycle(spec, lease, work, began, unchanged=last is not None and last.state == "done" and last.definition == definition)
+            unchanged = last is not None and last.state == "done" and last.definition == definition
+            tried = last is not None and bool((ledger.decision(spec.name, last.id) or {"mlflow_run": True})["mlflow_run"])
+            yield Cycle(spec, lease, work, began, unchanged, tried)
     except BaseException as error:
         lost = ledger.lost(lease)
         ledger.end(lease, error=f"{type(error).__name__}: {error}")

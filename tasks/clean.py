@@ -86,7 +86,9 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     crash.point("clean.committed")
     ledger.settle(lease, arrivals)
     crash.point("clean.settled")
-    ledger.put_off(lease, [(part.arrival, part.missed) for part in staged if part.missed is not None])
+    missed = [part for part in staged if part.missed is not None]
+    ledger.put_off(lease, [(part.arrival, part.missed or "") for part in missed if not part.gone])
+    ledger.give_up(lease, [(part.arrival, part.missed or "") for part in missed if part.gone])
     return Cleaned(version=version or lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
 

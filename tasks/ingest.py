@@ -91,10 +91,8 @@ def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int,
         except (Changed, OSError) as error:
             if isinstance(error, OSError) and error.errno in EXHAUSTED:
                 raise
-            if files.is_local(look) and not Path(look.uri).exists():
-                staged.refuse("It is gone from the source and was never read.")
-                continue
-            staged.missed = str(error)
+            staged.gone = files.is_local(look) and not Path(look.uri).exists()
+            staged.missed = "It is gone from the source and was never read." if staged.gone else str(error)
             logger.warning("%s: %s", arrival.name, error)
 
 

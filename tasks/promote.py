@@ -227,9 +227,12 @@ def retire(pipeline: str) -> None:
     models.retire(pipeline, [served.version for served in ledger.champions(pipeline)])
 
 
-def clear_up(pipeline: str, lease: Lease) -> tuple[str, ...]:
-    """End the MLflow runs, and mark the versions, that cycles which did not end have left; say what could not be done."""
-    if ledger.unsettled_since(lease) >= lease.token:
+def clear_up(pipeline: str, *, tried: bool) -> tuple[str, ...]:
+    """End the MLflow runs, and mark the versions, that the last cycle has left if it tried to train; say what could not be done.
+
+    A cycle that was stopped leaves them, and one that asked MLflow twice because a reply was lost.
+    """
+    if not tried:
         return ()
     try:
         tracking.abandon(pipeline)

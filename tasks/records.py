@@ -62,7 +62,8 @@ class Observation:
 class Staged:
     """One arrival's rows after the contract: Arrow files of good and of bad rows, or the reason why the whole file is quarantined.
 
-    One that was `missed` could not be read this time, through no fault of its content: nothing of it is staged, and it is tried again.
+    One that was `missed` could not be read this time, through no fault of its content: nothing of it is staged, and it is tried again,
+    unless it is `gone` from the source.
     """
 
     arrival: Arrival
@@ -73,6 +74,7 @@ class Staged:
     reason: str | None = None
     notes: tuple[str, ...] = ()
     missed: str | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Stage:
     def __init__(self, arrival: Arrival, into: Path, columns: Mapping[str, Any]) -> None:
         self.arrival = arrival
         self.missed: str | None = None
+        self.gone = False
         self.extra: set[str] = set()
         self._good = Spill(into / f"{arrival.id}.good.arrow", {**columns, **ORIGIN})
         self._bad = Spill(into / f"{arrival.id}.bad.arrow", ENTRY)
@@ -90,7 +91,7 @@ class Stage:
         if self.missed:
             self._good.discard()
             self._bad.discard()
-            return Staged(self.arrival, good=None, bad=None, accepted=0, rejected=0, missed=self.missed)
+            return Staged(self.arrival, good=None, bad=None, accepted=0, rejected=0, missed=self.missed, gone=self.gone)
         good, bad = self._good.closed(), self._bad.closed()
         note = f"{self.arrival.name} has columns that the contract does not have; they are left out: {sorted(self.extra)}."
         return Staged(

@@ -4,6 +4,8 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -60,12 +62,17 @@ def play(name: str, source: World, seed: int) -> tuple[list[str], Counter[str]]:
             time.sleep(chance.uniform(0.05, 0.5))
         if number % 2:
             what, strike = chance.choice(list(STRIKES.items()))
-            source.told.append(f"  -- {what} --")
+            source.told += [source.land(), f"  -- {what} --"]
             done[what] += strike(name)
         time.sleep(chance.uniform(0.5, 2.0))
     source.land()
     if not _quiet(name, source):
         return [f"it did not grow quiet within {PATIENCE:.0f} s: {_at_work(name)}"], done
+    ended = subprocess.run(
+        [sys.executable, "-m", "deployments.command", "run", name], capture_output=True, text=True, timeout=120, check=False
+    )
+    if ended.returncode:
+        return [f"a cycle that has nothing to do ended with {ended.returncode}: {ended.stdout}{ended.stderr}"], done
     return checker.violations(name, source) + _stuck(name), done
 
 

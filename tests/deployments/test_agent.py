@@ -21,6 +21,7 @@ from tasks.stores import files, ledger
 from tests import snare
 from tests.landing import toy_rows
 from tests.servers import proxy
+from tests.servers.client import Patient
 from tests.servers.proxy import Fault
 from tests.waiting import until
 
@@ -34,7 +35,7 @@ class Place:
         self.home, self.own, self.servers = root / "home", root / "own", servers
         self.home.mkdir()
         self.own.mkdir()
-        self.api = httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=httpx.HTTPTransport(retries=3))
+        self.api = httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=Patient(retries=3))
         self.names: list[str] = []
 
     def environment(self) -> dict[str, str]:

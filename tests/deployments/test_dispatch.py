@@ -22,7 +22,7 @@ from tasks.stores import ledger
 from tests import snare
 from tests.landing import toy_rows
 from tests.servers import proxy
-from tests.servers.client import prefect_at
+from tests.servers.client import Patient, prefect_at
 from tests.servers.proxy import Fault
 from tests.waiting import until
 
@@ -98,7 +98,10 @@ def desk(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
             environment.setenv(f"RATCHET_{name}", str(value))
         environment.setenv("MLFLOW_TRACKING_URI", servers.mlflow_url)
         environment.setenv("PREFECT_HOME", str(root / "prefect"))
-        with prefect_at(servers.prefect_api_url), httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30) as api:
+        with (
+            prefect_at(servers.prefect_api_url),
+            httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=Patient()) as api,
+        ):
             dispatch.warm()
             made = Desk(root / "home", api, servers.prefect_api_url)
             try:

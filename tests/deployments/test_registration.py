@@ -11,7 +11,7 @@ import pytest
 from deployments.registration import Registered, automation_name, is_on, register
 from infra.parts import Stack
 from tasks.errors import BrokenPipeline, UnknownPipeline
-from tests.servers.client import prefect_at
+from tests.servers.client import Patient, prefect_at
 
 pytestmark = pytest.mark.slow
 TOY = Path(__file__).parents[1] / "pipelines" / "toy.py"
@@ -23,7 +23,7 @@ def api(home: Path, servers: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "own").mkdir()
     shutil.copy(TOY, tmp_path / "own" / "toy.py")
     monkeypatch.setenv("RATCHET_PIPELINES", str(tmp_path / "own"))
-    with prefect_at(servers.prefect_api_url), httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30) as api:
+    with prefect_at(servers.prefect_api_url), httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=Patient()) as api:
         _forget(api)
         yield api
         _forget(api)

@@ -1,5 +1,6 @@
 """Prefect's client in the tests' own process, in all its threads, at a server of the test's choice."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,6 +8,18 @@ from typing import Any
 import httpx
 import pytest
 from prefect.context import refresh_global_settings_context
+
+
+class Patient(httpx.HTTPTransport):
+    """Asks again where Prefect's server says that its database is busy."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Give the first answer that is another."""
+        limit = time.monotonic() + 60
+        while (answer := super().handle_request(request)).status_code == 503 and time.monotonic() < limit:
+            answer.close()
+            time.sleep(0.5)
+        return answer
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tasks.observe import survey
 from tasks.stores import lake, ledger
 from tests.landing import arrival, take_in, toy_rows
 
@@ -83,3 +84,21 @@ def test_a_date_whose_order_would_have_to_be_guessed_is_refused(source: Path) ->
     (source / "a.csv").write_text(text)
     take_in(source)
     assert "dtype(datetime) in at (2)" in (arrival("a.csv").reason or "")
+
+
+def test_a_copy_takes_the_place_of_a_file_that_is_gone_before_it_was_read(source: Path) -> None:
+    put(source, "a.csv", 0, 3)
+    put(source, "b.csv", 0, 3)
+    survey("toy", str(source))
+    (source / "a.csv").unlink()
+    assert cycle(source) == [0, 1, 2]
+    assert (arrival("a.csv").state, arrival("b.csv").state) == ("quarantined", "ingested")
+
+
+def test_a_file_that_was_gone_before_it_was_read_and_comes_back_is_taken_in(source: Path) -> None:
+    put(source, "a.csv", 0, 3)
+    survey("toy", str(source))
+    (source / "a.csv").unlink()
+    assert take_in(source).accepted == 0
+    put(source, "a.csv", 0, 3)
+    assert cycle(source) == [0, 1, 2]

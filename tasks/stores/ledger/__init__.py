@@ -6,6 +6,7 @@ registry's alias) is written to the outbox in the same transaction as the decisi
 
 from tasks.stores.ledger.arrivals import (
     count_outstanding,
+    give_up,
     history,
     live_files,
     named,
@@ -51,6 +52,7 @@ __all__ = [
     "decisions",
     "end",
     "finish",
+    "give_up",
     "gone",
     "history",
     "holder",

@@ -160,30 +160,35 @@ def settle(lease: Lease, done: Sequence[Arrival]) -> None:
 
 
 def put_off(lease: Lease, missed: Sequence[tuple[Arrival, str]]) -> None:
-    """Count a try of arrivals that could not be read, each with the reason; after `TRIES` of them one is set aside.
-
-    What was set aside so is a new arrival as soon as the source shows it with another stamp, be its content the same.
+    """Count a try of arrivals that could not be read, each with the reason; after `TRIES` of them it is given up.
 
     Raises:
         LeaseLost: if the cycle's lease was taken over; nothing is recorded.
     """
-    if not missed:
-        return
-    with transaction() as connection:
-        hold(connection, lease)
-        for arrival, reason in missed:
+    for arrival, reason in missed:
+        with transaction() as connection:
+            hold(connection, lease)
             mine = arrivals.c.seq == arrival.seq
             tries = connection.execute(sa.select(arrivals.c.tries).where(mine)).scalar_one() + 1
-            over = {
-                "state": "quarantined",
-                "superseded": True,
-                "cycle": lease.cycle,
-                "reason": f"It could not be read {tries} times. {reason}",
-            }
-            values = over if tries >= TRIES else {"reason": reason}
-            connection.execute(arrivals.update().where(mine).values(tries=tries, **values))
-            if tries >= TRIES:
-                _revive(connection, lease.pipeline, arrival.seq)
+            connection.execute(arrivals.update().where(mine).values(tries=tries, reason=reason))
+        if tries >= TRIES:
+            give_up(lease, [(arrival, f"It could not be read {tries} times. {reason}")])
+
+
+def give_up(lease: Lease, unread: Sequence[tuple[Arrival, str]]) -> None:
+    """Set arrivals aside that were never read, each with the reason; a copy of one, should there be any, takes its place.
+
+    The source showing one with another stamp makes it a new arrival, be its content the same.
+
+    Raises:
+        LeaseLost: if the cycle's lease was taken over; nothing is recorded.
+    """
+    with transaction() as connection:
+        hold(connection, lease)
+        for arrival, reason in unread:
+            values = {"state": "quarantined", "superseded": True, "cycle": lease.cycle, "reason": reason}
+            connection.execute(arrivals.update().where(arrivals.c.seq == arrival.seq).values(**values))
+            _revive(connection, lease.pipeline, arrival.seq)
 
 
 _OUTCOME = ("state", "accepted", "rejected", "repeated", "reason")

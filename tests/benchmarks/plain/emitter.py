@@ -5,7 +5,8 @@ import sys
 import watchfiles
 from prefect.events import emit_event
 
-for changes in watchfiles.watch(sys.argv[1]):
-    for change, path in changes:
-        if change == watchfiles.Change.added and path.endswith(".csv"):
-            emit_event("plain.landed", resource={"prefect.resource.id": f"plain.{path}"}, payload={"path": path})
+if __name__ == "__main__":
+    for changes in watchfiles.watch(sys.argv[1]):
+        for change, path in changes:
+            if change == watchfiles.Change.added and path.endswith(".csv"):
+                emit_event("plain.landed", resource={"prefect.resource.id": f"plain.{path}"}, payload={"path": path})
