@@ -73,14 +73,14 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
     spec = pipelines.get(pipeline)
     observation = observe(pipeline, source or source_of(spec))
     tag_run(pipeline, trigger, process=ledger.holder())
-    if trigger == "arrival" and not _left_to_do(spec):
+    if trigger == "arrival" and runtime.deployment.id is not None and not _left_to_do(spec):
         return _passed_over(pipeline, trigger, "nothing", "Nothing is outstanding any more: an earlier cycle has taken it in.")
     try:
         return _pass(spec, trigger, observation)
     except CycleInProgress as busy:
         if runtime.deployment.id is None:
             raise
-        return _passed_over(pipeline, trigger, "running", str(busy))
+        return _passed_over(pipeline, trigger, "running", str(busy).partition(". ")[0] + ".")
 
 
 def _left_to_do(spec: Pipeline) -> bool:

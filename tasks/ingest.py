@@ -28,7 +28,7 @@ from tasks.stores import files
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 128 << 20
-MAX_FILES = 200
+MAX_FILES, TOGETHER = 1000, 200  # files of a batch, and of those that are read together
 EXHAUSTED = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what is the machine's fault, and no single file's
 
 
@@ -57,6 +57,8 @@ def stage(
         chunks = _read_all(pipeline, arrivals, stages, into, Path(room))
         for group in _grouped(chunks) if contract.row_by_row(pipeline.contract) else ([chunk] for chunk in chunks):
             _check(pipeline, group, stages)
+            for seq in {chunk.arrival.seq for chunk in group} - {group[-1].arrival.seq}:  # of the last one there may be more
+                stages[seq].seal()
             tell(len(stages) / len(arrivals))
     return tuple(part.finished() for part in stages.values())
 
@@ -112,7 +114,7 @@ def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
     group: list[Chunk] = []
     rows = 0
     for chunk in chunks:
-        if group and (chunk.raw.schema != group[0].raw.schema or len(group) >= MAX_FILES or rows >= formats.CHUNK):
+        if group and (chunk.raw.schema != group[0].raw.schema or len(group) >= TOGETHER or rows >= formats.CHUNK):
             yield group
             group, rows = [], 0
         group.append(chunk)
@@ -188,7 +190,7 @@ def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
 
 
 def batches(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
-    """Part arrivals, in their order, into batches of at most 128 MiB and 200 files; a larger file is a batch of its own."""
+    """Part arrivals, in their order, into batches of at most 128 MiB and 1,000 files; a larger file is a batch of its own."""
     batch: list[Arrival] = []
     for arrival in arrivals:
         if batch and (len(batch) >= MAX_FILES or sum(part.size for part in batch) + arrival.size > MAX_BYTES):

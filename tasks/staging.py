@@ -35,6 +35,10 @@ class Spill:
 
     def write(self, frame: pl.DataFrame) -> None:
         """Append rows."""
+        if not frame.height:
+            return
+        if self.rows and self._writer is None:
+            raise ValueError(f"{self.path} is closed; rows that come now would take the place of those in it")
         if self._writer is None:
             self._writer = pa.ipc.new_file(str(self.path), self._schema)
         self._writer.write_table(frame.select(self._columns).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(self._schema))
@@ -42,16 +46,16 @@ class Spill:
 
     def closed(self) -> str | None:
         """End the file and give its path, or None if no row was written."""
-        if self._writer is None:
-            return None
-        self._writer.close()
-        return str(self.path)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        return str(self.path) if self.rows else None
 
     def discard(self) -> None:
         """Forget all rows; the next one begins the file anew."""
         if self.closed() is not None:
             self.path.unlink()
-        self._writer, self.rows = None, 0
+        self.rows = 0
 
 
 class Stage:
@@ -78,6 +82,11 @@ class Stage:
             self._bad.write(self._entries(raw, failures))
             self._rejected += failures["_row"].n_unique()
             self._broken.update(f"{rule} in {column}" for column, rule in failures.select("column", "rule").iter_rows())
+
+    def seal(self) -> None:
+        """End the files, since all rows are there: of many arrivals, few are to be open at a time."""
+        self._good.closed()
+        self._bad.closed()
 
     def refuse(self, reason: str) -> None:
         """Quarantine the arrival whole: one entry says why, and no row of it is kept."""
