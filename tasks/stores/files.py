@@ -105,7 +105,7 @@ def unfit(name: str) -> str | None:
     >>> unfit("2024/may.csv") is None, unfit(".may.csv"), unfit("notes.txt")
     (True, 'a hidden or temporary name', 'an ending that is not read')
     """
-    parts = PurePosixPath(name).parts
+    parts = name.split("/")
     if any(part.startswith((".", "_")) or part.lower().endswith(_TEMPORARY) for part in parts):
         return "a hidden or temporary name"
     if ".." in parts or "\0" in name or not (name.isascii() or _is_plain_text(name)):

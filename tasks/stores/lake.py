@@ -192,7 +192,8 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, co
         Breakdown: if the table or that version of it does not exist.
     """
     try:
-        found = DeltaTable(_place(uri(pipeline, table)), version=version, storage_options=_options())
+        newest = _open(uri(pipeline, table)) if version is None else None
+        found = newest or DeltaTable(_place(uri(pipeline, table)), version=version, storage_options=_options())
     except DeltaError as error:
         raise Breakdown(
             f"Version {version} of {uri(pipeline, table)} cannot be opened: {error}. Was the lake moved or cleaned up?"
@@ -208,7 +209,8 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, co
 
 def exists(pipeline: str, table: Table = "rows") -> bool:
     """Tell whether anything was ever written to the table."""
-    return _open(uri(pipeline, table)) is not None
+    place = uri(pipeline, table)
+    return (place in _OPEN and _there(place)) or _open(place) is not None
 
 
 # Open tables of this process: bringing one up to date is much less work than reading its log anew.
@@ -219,13 +221,20 @@ def _open(place: str) -> DeltaTable | None:
     """Give the newest state of a table, or None where there is none."""
     try:
         known = _OPEN.get(place)
-        if known is not None and DeltaTable.is_deltatable(_place(place), storage_options=_options()):
+        if known is not None and _there(place):
             known.update_incremental()
             return known
         _OPEN[place] = DeltaTable(_place(place), storage_options=_options())
     except TableNotFoundError:
         return None
     return _OPEN[place]
+
+
+def _there(place: str) -> bool:
+    """Tell whether a table that was open before is still there; on local disk without listing its log, which grows."""
+    if place.startswith("s3://"):
+        return bool(DeltaTable.is_deltatable(place, storage_options=_options()))
+    return (Path(place) / "_delta_log").is_dir()
 
 
 def _place(path: str) -> str:
