@@ -13,7 +13,6 @@ import signal
 import stat
 import tempfile
 import threading
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,9 +22,8 @@ import watchfiles
 from tasks import settings
 from tasks.errors import Changed, DiskFull, SourceUnavailable
 from tasks.records import Look
+from tasks.stores.names import unfit
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
-_TEMPORARY = (".tmp", ".part", ".partial", ".crdownload", ".swp", "~")
 _BLOCK = 1 << 20
 _RACY = 2.0
 
@@ -97,25 +95,6 @@ def _sifted(entry: Look | str) -> Look | str:
         return entry
     told = entry if isinstance(entry, str) else f"{entry.name}: {reason}"
     return told.encode(errors="backslashreplace").decode()
-
-
-def unfit(name: str) -> str | None:
-    """Say why a file of this name is not taken in, or None.
-
-    >>> unfit("2024/may.csv") is None, unfit(".may.csv"), unfit("notes.txt")
-    (True, 'a hidden or temporary name', 'an ending that is not read')
-    """
-    parts = name.split("/")
-    if any(part.startswith((".", "_")) or part.lower().endswith(_TEMPORARY) for part in parts):
-        return "a hidden or temporary name"
-    if ".." in parts or "\0" in name or not (name.isascii() or _is_plain_text(name)):
-        return "a name that is not plain"
-    return None if name.lower().endswith(SUFFIXES) else "an ending that is not read"
-
-
-def _is_plain_text(name: str) -> bool:
-    """Tell whether a name is text, without what stands for bytes that are none, and composed, so that equal names are equal bytes."""
-    return not any("\ud800" <= sign <= "\udfff" for sign in name) and unicodedata.is_normalized("NFC", name)
 
 
 def _walk(directory: str, below: str, source: Path) -> Iterator[Look | str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.errors import Changed, SourceUnavailable
 from tasks.records import Look
-from tasks.stores import files
+from tasks.stores import files, names
 
 
 def looks(source: Path) -> list[Look]:
@@ -80,8 +80,8 @@ def test_a_landed_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @given(st.text(min_size=1, max_size=20))
 def test_any_name_is_either_fit_or_has_a_reason(name: str) -> None:
-    reason = files.unfit(name)
+    reason = names.unfit(name)
     assert reason is None or reason
     if reason is None:
-        assert name.lower().endswith(files.SUFFIXES)
+        assert name.lower().endswith(names.SUFFIXES)
         assert ".." not in name.split("/")
