@@ -71,7 +71,8 @@ def test_servers_and_service_that_are_killed_are_started_again_on_their_ports(pl
     assert (second.prefect_url, second.mlflow_url) == (first.prefect_url, first.mlflow_url)
     assert part(second, "keeper") == part(first, "keeper")
     for name in ("prefect", "mlflow", "sleeper"):
-        assert f"{name} had died and was started again as process {part(second, name).pid}" in told(place)
+        line = f"{name} had died and was started again as process {part(second, name).pid}"
+        until(lambda line=line: line in told(place), line)  # it is written a moment after the record
     stack.down(place)
     assert all(process.started(one.pid or 0) != one.since for one in (*first.parts, *second.parts))
 
