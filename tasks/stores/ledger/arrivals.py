@@ -183,6 +183,8 @@ def give_up(lease: Lease, unread: Sequence[tuple[Arrival, str]]) -> None:
     Raises:
         LeaseLost: if the cycle's lease was taken over; nothing is recorded.
     """
+    if not unread:
+        return
     with transaction() as connection:
         hold(connection, lease)
         for arrival, reason in unread:
