@@ -73,7 +73,7 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
         LeaseLost: if the cycle's lease was taken over; the lake is as it was, or the next cycle finds the commit and settles it.
     """
     fresh = _refused_with_their_keepers([part for part in staged if part.missed is None])
-    paths = [part.good for part in fresh if part.good is not None and part.accepted]
+    paths = list(dict.fromkeys(part.good for part in fresh if part.good is not None and part.accepted))  # several may share one
     rows = _imputed(pipeline, paths) if paths else None
     marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
     counts = _counted(marked)

@@ -4,6 +4,7 @@ Nothing reaches the lake here. An arrival that cannot be parsed is staged with i
 """
 
 import errno
+import itertools
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from tasks import contract, formats
 from tasks.errors import Breakdown, Changed, DiskFull, Unreadable
 from tasks.records import Arrival, Look, Staged
 from tasks.spec import Pipeline
-from tasks.staging import Stage
+from tasks.staging import Stage, share
 from tasks.stores import files
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def stage(
     with _disk(into), tempfile.TemporaryDirectory(dir=into) as room:
         chunks = _read_all(pipeline, arrivals, stages, into, Path(room))
         for group in _grouped(chunks) if contract.row_by_row(pipeline.contract) else ([chunk] for chunk in chunks):
-            _check(pipeline, group, stages)
+            _check(pipeline, group, stages, into)
             for seq in {chunk.arrival.seq for chunk in group} - {group[-1].arrival.seq}:  # of the last one there may be more
                 stages[seq].seal()
             tell(len(stages) / len(arrivals))
@@ -123,8 +124,8 @@ def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _check(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]) -> None:
-    """Lay the contract to the rows of a group, and write each chunk's good and bad rows to its arrival's stage.
+def _check(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage], into: Path) -> None:
+    """Lay the contract to the rows of a group, and stage each chunk's good and bad rows.
 
     Where a cell of several chunks cannot be read, each is read alone: the form of dates, say, is told by a file's own first ones.
     """
@@ -135,17 +136,17 @@ def _check(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]) -> 
         if len(group) == 1:
             stages[group[0].arrival.seq].refuse(str(error))
         else:
-            _check_each(pipeline, group, stages)
+            _check_each(pipeline, group, stages, into)
         return
     if unreadable.height and len(group) > 1:
-        _check_each(pipeline, group, stages)
+        _check_each(pipeline, group, stages, into)
     else:
-        _share_out(group, typed, pl.concat([unreadable, broken]), stages)
+        _share_out(group, typed, pl.concat([unreadable, broken]), stages, into)
 
 
-def _check_each(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]) -> None:
+def _check_each(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage], into: Path) -> None:
     for chunk in group:
-        _check(pipeline, [chunk], stages)
+        _check(pipeline, [chunk], stages, into)
 
 
 def _typed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -158,16 +159,27 @@ def _typed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
         raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
 
 
-def _share_out(group: list[Chunk], typed: pl.DataFrame, failures: pl.DataFrame, stages: dict[int, Stage]) -> None:
-    """Give each chunk its own rows and entries, with the numbers that the rows have in their file."""
-    start = 0
-    for chunk in group:
-        rows, end = chunk.raw["_row"], start + chunk.raw.height
-        mine = failures.filter(pl.col("_row").is_between(start, end - 1)) if failures.height else failures
-        mine = mine.with_columns(_row=rows.gather(mine["_row"] - start)) if mine.height else mine
-        good = _without(typed.slice(start, chunk.raw.height).with_columns(rows), mine)
-        stages[chunk.arrival.seq].write(chunk.raw, good, mine)
-        start = end
+def _share_out(group: list[Chunk], typed: pl.DataFrame, failures: pl.DataFrame, stages: dict[int, Stage], into: Path) -> None:
+    """Give each chunk its own rows and entries, with the numbers that the rows have in their file.
+
+    The good rows of arrivals that are read to their end go into one file, for a file each costs more than reading it.
+    """
+    numbers, ends = pl.concat([chunk.raw["_row"] for chunk in group]), list(itertools.accumulate(chunk.raw.height for chunk in group))
+    good = _without(typed, failures)
+    cuts = [0, *good["_row"].search_sorted(pl.Series(ends), side="left").to_list()]
+    good = good.with_columns(numbers.gather(good["_row"]))
+    ours: list[tuple[Stage, pl.DataFrame]] = []
+    for chunk, end, (first, last) in zip(group, ends, itertools.pairwise(cuts), strict=True):
+        own, start = stages[chunk.arrival.seq], end - chunk.raw.height
+        if failures.height:
+            mine = failures.filter(pl.col("_row").is_between(start, end - 1))
+            own.set_aside(chunk.raw, mine.with_columns(_row=numbers.gather(mine["_row"])))
+        rows = good.slice(first, last - first)
+        if chunk.arrival is group[-1].arrival or own.begun:  # of this one there may be more, or there was
+            own.write(rows)
+        elif own.open:
+            ours.append((own, rows))
+    share(into, ours)
 
 
 def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tasks.records import Arrival, Staged
 
 # What every row of the lake has beside the contract's columns, and what describes a row that was set aside.
 ORIGIN = {"_arrival": pl.String, "_file": pl.String, "_seq": pl.Int64, "_row": pl.Int64}
+_WHENCE = {name: dtype for name, dtype in ORIGIN.items() if name != "_row"}
 ENTRY = {**ORIGIN, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
 
 
@@ -66,22 +67,41 @@ class Stage:
         self.missed: str | None = None
         self.gone = False
         self.extra: set[str] = set()
-        self._good = Spill(into / f"{arrival.id}.good.arrow", {**columns, **ORIGIN})
+        self.schema = {**columns, **ORIGIN}
+        self._good = Spill(into / f"{arrival.id}.good.arrow", self.schema)
         self._bad = Spill(into / f"{arrival.id}.bad.arrow", ENTRY)
         self._reason = arrival.reason
         self._rejected = 0
         self._refused = False
         self._broken: Counter[str] = Counter()
+        self._shared: Spill | None = None
+        self._taken = 0
 
-    def write(self, raw: pl.DataFrame, good: pl.DataFrame, failures: pl.DataFrame) -> None:
-        """Add good rows, and failures with the raw rows that they are about."""
-        if self._refused or self.missed:
-            return
-        self._good.write(good.with_columns(**self._origin()))
-        if failures.height:
+    @property
+    def open(self) -> bool:
+        """Tell whether rows may still come: not if it was refused or missed."""
+        return not self._refused and self.missed is None
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether it has good rows in a file of its own."""
+        return self._good.rows > 0
+
+    def write(self, good: pl.DataFrame) -> None:
+        """Add good rows."""
+        if self.open and good.height:
+            self._good.write(good.with_columns(**self._origin()))
+
+    def set_aside(self, raw: pl.DataFrame, failures: pl.DataFrame) -> None:
+        """Add failures, with the raw rows that they are about."""
+        if self.open and failures.height:
             self._bad.write(self._entries(raw, failures))
             self._rejected += failures["_row"].n_unique()
             self._broken.update(f"{rule} in {column}" for column, rule in failures.select("column", "rule").iter_rows())
+
+    def take(self, shared: Spill, rows: int) -> None:
+        """Know good rows in a file that others have rows in too."""
+        self._shared, self._taken = shared, self._taken + rows
 
     def seal(self) -> None:
         """End the files, since all rows are there: of many arrivals, few are to be open at a time."""
@@ -101,13 +121,13 @@ class Stage:
             self._good.discard()
             self._bad.discard()
             return Staged(self.arrival, good=None, bad=None, accepted=0, rejected=0, missed=self.missed, gone=self.gone)
-        good, bad = self._good.closed(), self._bad.closed()
+        good, bad = (self._shared or self._good).closed(), self._bad.closed()
         note = f"{self.arrival.name} has columns that the contract does not have; they are left out: {sorted(self.extra)}."
         return Staged(
             arrival=self.arrival,
             good=good,
             bad=bad,
-            accepted=self._good.rows,
+            accepted=self._good.rows + self._taken,
             rejected=self._rejected,
             reason=self._reason or self._told(),
             notes=(note,) if self.extra else (),
@@ -116,7 +136,7 @@ class Stage:
     def _told(self) -> str | None:
         """Say which rules were broken, the most frequent first, or None if none was."""
         broken = ", ".join(f"{rule} ({count})" for rule, count in self._broken.most_common(MOST))
-        if not self._good.rows:
+        if not self._good.rows + self._taken:
             return f"No row meets the contract: {broken}."
         return f"Rows break the contract: {broken}." if broken else None
 
@@ -129,3 +149,17 @@ class Stage:
         rows = raw.join(failures.select("_row").unique(), on="_row", how="semi")
         records = rows.select("_row", record=pl.struct(pl.exclude("_row")).struct.json_encode())
         return failures.join(records, on="_row", how="left", maintain_order="left").with_columns(**self._origin())
+
+
+def share(into: Path, parts: Sequence[tuple[Stage, pl.DataFrame]]) -> None:
+    """Write the good rows of several arrivals, which are read to their end, into one file: one for each would cost more than its rows."""
+    parts = [(stage, rows) for stage, rows in parts if rows.height]
+    if not parts:
+        return
+    spill = Spill(into / f"{parts[0][0].arrival.id}.shared.arrow", parts[0][0].schema)
+    origins = pl.DataFrame([(part.arrival.id, part.arrival.uri, part.arrival.seq) for part, _ in parts], schema=_WHENCE, orient="row")
+    places = pl.Series(range(len(parts)), dtype=pl.UInt32).repeat_by(pl.Series([rows.height for _, rows in parts])).explode()
+    spill.write(pl.concat([rows for _, rows in parts]).hstack(origins[places]))
+    spill.closed()
+    for stage, rows in parts:
+        stage.take(spill, rows.height)

@@ -17,7 +17,15 @@ from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from tasks import settings
@@ -107,7 +115,7 @@ def remove(pipeline: str, table: Table, arrivals: Sequence[str], *, token: int) 
     if found is not None and arrivals:
         _fenced(found, pipeline, token)
         with _explained(found, token):
-            found.delete(_any_of("_arrival", arrivals), commit_properties=_properties(token, ()))
+            found.delete(_any_of("_arrival", arrivals), commit_properties=_properties(token, ()), post_commithook_properties=_afterwards())
 
 
 def compact(pipeline: str, *, token: int) -> bool:
@@ -120,7 +128,12 @@ def compact(pipeline: str, *, token: int) -> bool:
         return False
     _fenced(found, pipeline, token)
     with _explained(found, token):
-        found.optimize.compact(target_size=_SMALL, commit_properties=_properties(token, ()), writer_properties=_writer({}))
+        found.optimize.compact(
+            target_size=_SMALL,
+            commit_properties=_properties(token, ()),
+            writer_properties=_writer({}),
+            post_commithook_properties=_afterwards(),
+        )
     return True
 
 
@@ -149,9 +162,14 @@ def _properties(token: int, arrivals: Sequence[Mapping[str, Any]]) -> CommitProp
     return CommitProperties(app_transactions=[Transaction(_FENCE, token)], custom_metadata=told, max_commit_retries=_RETRIES)
 
 
+def _afterwards() -> PostCommitHookProperties:
+    """Keep every version's log: by default Delta lists it after each commit, and removes what is older than 30 days."""
+    return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+
+
 def _write(found: DeltaTable, data: Any, token: int, arrivals: Sequence[Mapping[str, Any]], **how: Any) -> None:
     with _explained(found, token):
-        write_deltalake(found, data, commit_properties=_properties(token, arrivals), **how)
+        write_deltalake(found, data, commit_properties=_properties(token, arrivals), post_commithook_properties=_afterwards(), **how)
 
 
 @contextmanager
@@ -222,7 +240,8 @@ def _open(place: str) -> DeltaTable | None:
     try:
         known = _OPEN.get(place)
         if known is not None and _there(place):
-            known.update_incremental()
+            if not _is_newest(known, place):
+                known.update_incremental()
             return known
         _OPEN[place] = DeltaTable(_place(place), storage_options=_options())
     except TableNotFoundError:
@@ -235,6 +254,11 @@ def _there(place: str) -> bool:
     if place.startswith("s3://"):
         return bool(DeltaTable.is_deltatable(place, storage_options=_options()))
     return (Path(place) / "_delta_log").is_dir()
+
+
+def _is_newest(known: DeltaTable, place: str) -> bool:
+    """Tell whether no version follows the known one, on local disk: versions have no gaps, and listing the log costs more with each."""
+    return not place.startswith("s3://") and not (Path(place) / "_delta_log" / f"{known.version() + 1:020d}.json").exists()
 
 
 def _place(path: str) -> str:

@@ -256,6 +256,27 @@ def test_a_file_that_has_just_been_written_waits_until_it_was_left_alone(source:
     assert [seen.name for seen in survey("toy", str(source)).recorded] == ["a.csv"]
 
 
+def test_files_that_are_staged_together_keep_their_own_rows_entries_and_counts(source: Path) -> None:
+    for number in range(6):
+        frame = toy_rows(4, first=10 * number)
+        if number % 2:
+            frame = frame.with_columns(x=pl.when(pl.int_range(4) == number // 2).then(99.0).otherwise("x"))
+        write(frame, source / f"{number}.csv")
+    write(toy_rows(3, first=90).with_columns(x=pl.lit(99.0)), source / "6-all-bad.csv")
+    (source / "7-broken.csv").write_text("<html>")
+    take_in(source)
+    assert {name: (arrival(name).accepted, arrival(name).rejected) for name in ("0.csv", "1.csv", "5.csv")} == {
+        "0.csv": (4, 0),
+        "1.csv": (3, 1),
+        "5.csv": (3, 1),
+    }
+    assert {arrival("6-all-bad.csv").state, arrival("7-broken.csv").state} == {"quarantined"}
+    places = rows().select(pl.col("_file").str.split("/").list.last(), "_row", "id").sort("id").rows()
+    assert places == [(f"{n}.csv", row + 1, 10 * n + row) for n in range(6) for row in range(4) if not (n % 2 and row == n // 2)]
+    bad = quarantine().select(pl.col("_file").str.split("/").list.last(), "_row").sort("_file", "_row").rows()
+    assert bad == [("1.csv", 1), ("3.csv", 2), ("5.csv", 3), *(("6-all-bad.csv", row) for row in (1, 2, 3)), ("7-broken.csv", None)]
+
+
 def test_a_broken_file_first_in_the_queue_delays_none_of_a_thousand_good_ones(source: Path) -> None:
     (source / "0000.csv").write_bytes(b"\xff\xfe\x00nonsense")
     frame = toy_rows(2000)
