@@ -24,12 +24,13 @@ from tasks import crash, settings
 from tasks.clean import clean, compact, recover
 from tasks.errors import BrokenPipeline, CycleInProgress, LeaseLost
 from tasks.evaluate import evaluate
+from tasks.evidence import Rule
 from tasks.feature import feature
 from tasks.ingest import batches, ingest
 from tasks.metrics import METRICS
 from tasks.observe import observe
 from tasks.promote import clear_up, decide, preconditions, promote, sentence_of, settle_effects, verdict_of
-from tasks.records import Arrival, Decision, Observation, Prepared, Rule, Trial
+from tasks.records import Arrival, Decision, Observation, Prepared, Trial
 from tasks.report import details, report, settle_reports
 from tasks.spec import Pipeline
 from tasks.stores import lake, ledger, tracking

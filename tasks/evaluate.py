@@ -17,8 +17,9 @@ from scipy.stats import t as student
 
 from tasks import frames
 from tasks.errors import BrokenPipeline, ModelRejected
+from tasks.evidence import Difference, Evaluation, Scores
 from tasks.metrics import METRICS, Metric, score, score_all
-from tasks.records import Champion, Difference, Evaluation, Fitted, Prepared, Scores
+from tasks.records import Champion, Fitted, Prepared
 from tasks.spec import Pipeline, Slice
 from tasks.stores import models
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from tasks.records import Evaluation
+from tasks.evidence import Evaluation
 from tasks.spec import Kind
 
 _COLOURS = {"challenger": "#0b6e4f", "champion": "#8a5a00"}

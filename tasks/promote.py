@@ -17,8 +17,9 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import crash, frames
 from tasks.errors import Breakdown, Unreachable
+from tasks.evidence import Evaluation, Rule, Verdict
 from tasks.metrics import METRICS, Metric
-from tasks.records import Champion, Decision, Evaluation, Fitted, Prepared, Registered, Rule, Verdict
+from tasks.records import Champion, Decision, Fitted, Prepared, Registered
 from tasks.spec import Gate, Kind, Pipeline
 from tasks.stores import events, ledger, models, tracking
 from tasks.stores.ledger import Effect, Lease

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from tasks.evidence import Budget, Evaluation, Probe, Rule, Verdict, budget_from, evaluation_from, probe_from, rules_from
+
 RECORD_VERSION = 1
 
-Verdict = Literal["promote", "keep", "hold", "skip"]
+Served = Literal["refit", "tested"]
+How = Literal["promoted", "approved", "rolled back"]
 ArrivalState = Literal["pending", "ingested", "quarantined", "duplicate"]
 
 
@@ -152,60 +155,11 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One model's metrics on the unseen rows; None is a metric that cannot be computed there."""
-
-    model: str
-    metrics: dict[str, float | None]
-    slices: dict[str, dict[str, float | None]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better the challenger is than the champion (positive is better), with the interval's lower and upper end."""
-
-    metric: str
-    improvement: float | None
-    low: float | None
-    high: float | None
-    confidence: float
-    method: str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Champion, challenger and baselines on the same unseen rows; `metric` is the gate's,
-    `training` is how the challenger does on what it was fitted on."""
-
-    rows: int
-    first: str | None
-    last: str | None
-    challenger: Scores
-    champion: Scores | None
-    baselines: tuple[Scores, ...]
-    references: tuple[Scores, ...]
-    difference: Difference | None
-    slice_rows: dict[str, int]
-    predictions: str
-    metric: str = ""
-    training: dict[str, float | None] = field(default_factory=dict)
-    champion_error: str | None = None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule of the gate: its figure, the bound it was held against, and a sentence a person understands."""
-
-    name: str
-    passed: bool
-    figure: float | None
-    bound: float | None
-    sentence: str
-
-
-@dataclass(frozen=True)
 class Champion:
-    """A model version that is or was in service, as the ledger knows it."""
+    """A model version that is or was in service, as the ledger knows it: since when, `how` it came there, and by `who`m if by a person.
+
+    After a rollback only rows newer than `evidence_after` count as evidence against it: the demoted version had its say on the others.
+    """
 
     pipeline: str
     version: int
@@ -219,6 +173,10 @@ class Champion:
     since: str
     until: str | None = None
     reason: str | None = None
+    served: Served = "refit"
+    how: How = "promoted"
+    who: str | None = None
+    evidence_after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +190,11 @@ class Registered:
 
 @dataclass(frozen=True)
 class Decision:
-    """How a cycle ended, and why. One for every cycle, kept for ever."""
+    """How a cycle ended, and why. One for every cycle, kept for ever.
+
+    `proposed` is the version that a decision to hold waits with; `served` says which of two models the version is: the one that was tested,
+    or its twin that was fitted on all rows, the unseen ones included.
+    """
 
     pipeline: str
     cycle: int
@@ -245,6 +207,10 @@ class Decision:
     champion: int | None = None
     previous: int | None = None
     evaluation: Evaluation | None = None
+    probe: Probe | None = None
+    budget: Budget | None = None
+    proposed: int | None = None
+    served: Served | None = None
     snapshot: Snapshot | None = None
     arrivals: tuple[str, ...] = ()
     accepted: int = 0
@@ -266,29 +232,17 @@ class Decision:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Decision":
         """Read the JSON form back; fields that a later version added are left out."""
-        nested: dict[str, Callable[[Any], Any]] = {"rules": _rules, "evaluation": _evaluation, "snapshot": _snapshot}
+        nested: dict[str, Callable[[Any], Any]] = {
+            "rules": rules_from,
+            "evaluation": evaluation_from,
+            "snapshot": _snapshot,
+            "probe": probe_from,
+            "budget": budget_from,
+        }
         known = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
         lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
         return cls(**{**known, **lists, **{name: read(known[name]) for name, read in nested.items() if known.get(name)}})
 
 
-def _rules(stored: list[dict[str, Any]]) -> tuple[Rule, ...]:
-    return tuple(Rule(**rule) for rule in stored)
-
-
 def _snapshot(stored: dict[str, Any]) -> Snapshot:
     return Snapshot(**stored)
-
-
-def _evaluation(stored: dict[str, Any]) -> Evaluation:
-    def scores(found: list[dict[str, Any]]) -> tuple[Scores, ...]:
-        return tuple(Scores(**one) for one in found)
-
-    parts = {
-        "challenger": Scores(**stored["challenger"]),
-        "champion": Scores(**stored["champion"]) if stored["champion"] else None,
-        "baselines": scores(stored["baselines"]),
-        "references": scores(stored["references"]),
-        "difference": Difference(**stored["difference"]) if stored["difference"] else None,
-    }
-    return Evaluation(**{**stored, **parts})

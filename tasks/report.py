@@ -20,7 +20,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import crash, plots, wording
 from tasks.errors import Unreachable
-from tasks.records import Decision, Evaluation, Fitted, Prepared
+from tasks.evidence import Evaluation
+from tasks.records import Decision, Fitted, Prepared
 from tasks.spec import Pipeline
 from tasks.stores import artifacts, ledger, tracking
 from tasks.stores.ledger import Effect

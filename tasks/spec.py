@@ -11,6 +11,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pandas as pd
 
+from tasks.gates import Gate, positive, require
+
+__all__ = ["Candidate", "Gate", "Holdout", "Kind", "Pipeline", "Retrain", "Slice", "Source", "Window"]
+
 Kind = Literal["binary", "multiclass", "regression"]
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "regression")
 
@@ -30,9 +34,9 @@ class Source:
     null_values: tuple[str, ...] = ("",)
 
     def __post_init__(self) -> None:
-        _require(len(self.separator) == 1, f"Source.separator is {self.separator!r}; expected one character.")
+        require(len(self.separator) == 1, f"Source.separator is {self.separator!r}; expected one character.")
         on_s3 = self.uri is not None and self.uri.startswith("s3://")
-        _require(self.queue is None or on_s3, "Source.queue tells of objects on S3; give an s3:// uri with it, or leave it out.")
+        require(self.queue is None or on_s3, "Source.queue tells of objects on S3; give an s3:// uri with it, or leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,8 @@ class Window:
     rows: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.days is None or self.rows is None, "Window takes days or rows, not both; leave one out.")
-        _positive("Window", days=self.days, rows=self.rows)
+        require(self.days is None or self.rows is None, "Window takes days or rows, not both; leave one out.")
+        positive("Window", days=self.days, rows=self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +61,9 @@ class Holdout:
 
     def __post_init__(self) -> None:
         given = [value for value in (self.days, self.rows, self.share) if value is not None]
-        _require(len(given) == 1, "Holdout takes exactly one of days, rows and share, for example Holdout(days=28).")
-        _positive("Holdout", days=self.days, rows=self.rows, share=self.share)
-        _require(self.share is None or self.share < 1, f"Holdout.share is {self.share}; expected less than 1.")
+        require(len(given) == 1, "Holdout takes exactly one of days, rows and share, for example Holdout(days=28).")
+        positive("Holdout", days=self.days, rows=self.rows, share=self.share)
+        require(self.share is None or self.share < 1, f"Holdout.share is {self.share}; expected less than 1.")
 
     @property
     def span(self) -> timedelta | None:
@@ -81,17 +85,17 @@ class Candidate:
     trials: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.name.isidentifier(), f"Candidate name {self.name!r} is no identifier; use letters, digits and underscores.")
+        require(self.name.isidentifier(), f"Candidate name {self.name!r} is no identifier; use letters, digits and underscores.")
         for method in ("fit", "predict", "get_params", "set_params"):
-            _require(
+            require(
                 hasattr(self.estimator, method),
                 f"Candidate {self.name!r}: {self.estimator!r} has no {method}(); expected a scikit-learn estimator, unfitted.",
             )
         unknown = sorted(set(self.search) - set(self.estimator.get_params()))
-        _require(not unknown, f"Candidate {self.name!r}: search names {unknown}, which the estimator does not have; see get_params().")
-        _require(bool(self.search) == (self.trials > 0), f"Candidate {self.name!r}: give search and trials together, or neither.")
+        require(not unknown, f"Candidate {self.name!r}: search names {unknown}, which the estimator does not have; see get_params().")
+        require(bool(self.search) == (self.trials > 0), f"Candidate {self.name!r}: give search and trials together, or neither.")
         empty = sorted(name for name, values in self.search.items() if len(values) == 0)
-        _require(not empty, f"Candidate {self.name!r}: search has no values for {empty}.")
+        require(not empty, f"Candidate {self.name!r}: search has no values for {empty}.")
 
 
 @dataclass(frozen=True)
@@ -100,38 +104,6 @@ class Slice:
 
     name: str
     where: Callable[[pd.DataFrame], "pd.Series[bool]"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """The rules a challenger must meet on rows that neither it nor the champion was trained on.
-
-    - `metric`: what is compared; its direction comes with it.
-    - `min_rows`: fewest unseen rows a comparison may rest on; `min_train_rows`: fewest rows a model may be trained on.
-    - `bound`: absolute floor (or ceiling, where lower is better) of the metric.
-    - `beat_baselines`: the challenger's metric must be better than every trivial baseline's.
-    - `margin`: how much better than the champion, at `confidence`: the lower end of the two-sided interval of the improvement must exceed it.
-      A negative margin asks only for "not worse by more than that".
-    - `slice_tolerance`: how much worse than the champion any declared slice of at least `min_slice_rows` may be; None: slices are only shown.
-    """
-
-    metric: str
-    min_rows: int = 200
-    min_train_rows: int = 200
-    bound: float | None = None
-    beat_baselines: bool = True
-    margin: float = 0.0
-    confidence: float = 0.95
-    slice_tolerance: float | None = None
-    min_slice_rows: int = 50
-
-    def __post_init__(self) -> None:
-        _positive("Gate", min_rows=self.min_rows, min_train_rows=self.min_train_rows, min_slice_rows=self.min_slice_rows)
-        _require(0.5 <= self.confidence < 1, f"Gate.confidence is {self.confidence}; expected at least 0.5 and less than 1.")
-        _require(
-            self.slice_tolerance is None or self.slice_tolerance >= 0,
-            f"Gate.slice_tolerance is {self.slice_tolerance}; expected 0 or more.",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,16 +131,16 @@ class Retrain:
 
     def __post_init__(self) -> None:
         limits = {"max_per_day": self.max_per_day, "time_limit": self.time_limit}
-        _positive("Retrain", min_rows=self.min_rows, min_arrivals=self.min_arrivals, **limits)
+        positive("Retrain", min_rows=self.min_rows, min_arrivals=self.min_arrivals, **limits)
         for name, value in {"debounce": self.debounce, "min_interval": self.min_interval}.items():
-            _require(value >= 0, f"Retrain.{name} is {value}; expected 0 seconds or more.")
-        _require(
+            require(value >= 0, f"Retrain.{name} is {value}; expected 0 seconds or more.")
+        require(
             self.debounce <= self.debounce_limit,
             f"Retrain.debounce is {self.debounce} s, more than debounce_limit ({self.debounce_limit} s); raise the limit.",
         )
         fields = 5 if self.schedule is None else len(self.schedule.split())
-        _require(fields == 5, f"Retrain.schedule is {self.schedule!r}; expected a cron expression of five fields, for example '0 2 * * *'.")
-        _require(_is_zone(self.timezone), f"Retrain.timezone is {self.timezone!r}; expected a name like 'Europe/Berlin' or 'UTC'.")
+        require(fields == 5, f"Retrain.schedule is {self.schedule!r}; expected a cron expression of five fields, for example '0 2 * * *'.")
+        require(_is_zone(self.timezone), f"Retrain.timezone is {self.timezone!r}; expected a name like 'Europe/Berlin' or 'UTC'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +155,8 @@ class Pipeline:
     - `label_lag`: how many rows back the newest label is that is known when a row is predicted; where rows are ordered by `time`,
       "the label of that row" is a baseline (with hourly rows and labels that arrive a day late, 24).
     - `positive`: the label that counts as 1 where `kind` is binary.
+    - `blocks`: which rows may be alike, so that an interval must not take them for independent: "time" (rows that follow each other), "rows" (none:
+      every row is a draw of its own) or the columns that name an entity (all rows of a customer, say, are one draw).
     """
 
     name: str
@@ -200,19 +174,22 @@ class Pipeline:
     slices: tuple[str | Slice, ...] = ()
     positive: Any = None
     label_lag: int = 1
+    blocks: Literal["time", "rows"] | tuple[str, ...] = "time"
     window: Window = field(default_factory=Window)
     source: Source = field(default_factory=Source)
     retrain: Retrain = field(default_factory=Retrain)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.name.isidentifier(), f"Pipeline name {self.name!r} is no identifier; name it like its file.")
-        _require(self.kind in KINDS, f"Pipeline.kind is {self.kind!r}; expected one of {', '.join(KINDS)}.")
-        _require(bool(self.candidates), "Pipeline.candidates is empty; give at least one Candidate.")
-        _positive("Pipeline", label_lag=self.label_lag)
+        require(self.name.isidentifier(), f"Pipeline name {self.name!r} is no identifier; name it like its file.")
+        require(self.kind in KINDS, f"Pipeline.kind is {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        require(bool(self.candidates), "Pipeline.candidates is empty; give at least one Candidate.")
+        positive("Pipeline", label_lag=self.label_lag)
+        fits = self.blocks in ("time", "rows") or (isinstance(self.blocks, tuple) and len(self.blocks) > 0)
+        require(fits, f"Pipeline.blocks is {self.blocks!r}; expected 'time', 'rows' or the columns that name an entity, as ('customer',).")
         names = [candidate.name for candidate in self.candidates]
-        _require(len(set(names)) == len(names), f"Pipeline.candidates has a name twice: {names}.")
-        _require(
+        require(len(set(names)) == len(names), f"Pipeline.candidates has a name twice: {names}.")
+        require(
             (self.positive is not None) == (self.kind == "binary"),
             "Pipeline.positive names the label that counts as 1: give it when kind is 'binary', and only then.",
         )
@@ -226,27 +203,28 @@ class Pipeline:
             "key": self.key,
             "hindsight": self.hindsight,
             "impute": tuple(self.impute),
+            "blocks": self.blocks if isinstance(self.blocks, tuple) else (),
             "slices": tuple(part for part in self.slices if isinstance(part, str)),
         }
         for what, columns in named.items():
             missing = [column for column in columns if column not in known]
-            _require(not missing, f"Pipeline.{what} names {missing}, which the contract does not have; it has {known}.")
+            require(not missing, f"Pipeline.{what} names {missing}, which the contract does not have; it has {known}.")
         order = str(self.contract.to_schema().columns[self.time].dtype) if self.time else "Int64"
-        _require(
+        require(
             order.startswith(("Int64", "Date")),
             f"Pipeline.time is {self.time!r} of type {order}; rows are ordered by an int, a date or a datetime.",
         )
         spans = self.holdout.days is not None or self.window.days is not None
-        _require(
+        require(
             self.time is not None or not spans, "Holdout(days=...) and Window(days=...) need Pipeline.time; give it, or use rows or share."
         )
         reserved = [column for column in known if column.startswith("_")]
-        _require(not reserved, f"The contract names {reserved}; names that begin with an underscore are Ratchet's own.")
-        _require(
+        require(not reserved, f"The contract names {reserved}; names that begin with an underscore are Ratchet's own.")
+        require(
             self.target not in (self.time, *self.hindsight),
             "Pipeline.target is listed as time or hindsight too; the target is left out of features by itself.",
         )
-        _require(self.time not in self.hindsight, "Pipeline.time is listed in hindsight; features may need it, and rows are ordered by it.")
+        require(self.time not in self.hindsight, "Pipeline.time is listed in hindsight; features may need it, and rows are ordered by it.")
 
 
 def _is_zone(name: str) -> bool:
@@ -255,13 +233,3 @@ def _is_zone(name: str) -> bool:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
     return True
-
-
-def _positive(owner: str, **values: float | None) -> None:
-    for name, value in values.items():
-        _require(value is None or value > 0, f"{owner}.{name} is {value}; expected more than 0.")
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)

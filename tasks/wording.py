@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.records import Decision, Evaluation, Scores
+from tasks.evidence import Evaluation, Scores
+from tasks.records import Decision
 
 
 def heading(decision: Decision) -> str:

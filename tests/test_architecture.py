@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.records", "tasks.errors", "tasks.settings"}
+BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.gates", "tasks.evidence", "tasks.records", "tasks.errors", "tasks.settings"}
 PARTS = {
     "tasks.contract",
     "tasks.formats",

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.evidence import Difference, Evaluation, Rule, Scores
 from tasks.promote import decide, preconditions, sentence_of, verdict_of
-from tasks.records import Champion, Difference, Evaluation, Prepared, Rule, Scores, Snapshot
+from tasks.records import Champion, Prepared, Snapshot
 from tasks.spec import Gate
 
 CHAMPION = Champion("p", 7, "models:/m-7", "sha", 3, "old", {}, None, 1, "2026")
