@@ -21,7 +21,7 @@ from flows.arrival import Watcher
 from flows.embedded import impatient
 from tasks.errors import RatchetError
 from tasks.stores import ledger
-from tasks.triggers import Receipt
+from tasks.triggers import APPROVAL, TRAINING, Receipt
 
 logger = logging.getLogger("ratchet.agent")
 
@@ -87,7 +87,7 @@ class Agent:
             self.dispatcher.deployments.pop(self._deployments[name], None)
         self._missing.discard(name)
         self._deployments[name] = found.deployment
-        self.dispatcher.deployments[found.deployment] = name
+        self.dispatcher.deployments |= {found.deployment: TRAINING, found.approval: APPROVAL}
         self.dispatcher.limits[found.deployment] = found.watched.retrain["time_limit"]
         self._watchers[name] = Watcher(found.watched, self.dispatcher.nudge, self._start)
         self._watchers[name].begin()

@@ -11,15 +11,17 @@ from typing import Any
 from uuid import UUID
 
 
-def execute(run: UUID) -> None:
-    """Run a flow run of continuous training as Prefect's own engine does, in this process."""
+def execute(run: UUID, name: str) -> None:
+    """Run a flow run of one of our flows, by the flow's name, as Prefect's own engine does, in this process."""
     from prefect.engine import handle_engine_signals
     from prefect.flow_engine import load_flow_run, run_flow
 
+    from flows.approval import approval
     from flows.training import continuous_training
 
+    ours = {flow.name: flow for flow in (continuous_training, approval)}
     with handle_engine_signals(run):
-        run_flow(continuous_training, flow_run=load_flow_run(run))
+        run_flow(ours[name], flow_run=load_flow_run(run))
     _leave(0)
 
 

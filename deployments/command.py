@@ -164,6 +164,50 @@ def why(
         show.why(name, cycle, as_json=as_json)
 
 
+Who = Annotated[str | None, typer.Option("--by", help="Who decides; the user of this machine without it.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it is kept for ever.")]
+
+
+@app.command()
+@quiet
+def approve(name: Name, reason: Reason, by: Who = None) -> None:
+    """Let the version that a cycle holds take the champion's place."""
+    from deployments import people
+
+    people.answer(name, approve=True, who=by, why=reason)
+
+
+@app.command()
+@quiet
+def reject(name: Name, reason: Reason, by: Who = None) -> None:
+    """Turn the version that a cycle holds down; the champion stays."""
+    from deployments import people
+
+    people.answer(name, approve=False, who=by, why=reason)
+
+
+@app.command()
+@quiet
+def rollback(
+    name: Name,
+    reason: Reason,
+    to: Annotated[int | None, typer.Option("--to", help="Which earlier champion; the one before without it.", metavar="VERSION")] = None,
+    by: Who = None,
+) -> None:
+    """Make an earlier champion the champion again; only rows newer than those seen so far count against it from here on."""
+    from deployments import people
+
+    people.roll_back(name, to=to, who=by, why=reason)
+
+
+@app.command()
+def champions(name: Name, as_json: Json = False) -> None:
+    """List which version served when, how it came there, and why."""
+    from deployments import people
+
+    people.champions(name, as_json=as_json)
+
+
 @app.command()
 def check(name: Name, as_json: Json = False) -> None:
     """Hold a pipeline's file against what training and serving will ask of it, and say what to change."""

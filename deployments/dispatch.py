@@ -125,7 +125,7 @@ def under_way(client: SyncPrefectClient, deployment: UUID) -> bool:
 
 
 class Dispatcher:
-    """Starts due runs of `deployments`, which may take as long as `limits` say; `ended` hears of the pipeline of each run that has ended."""
+    """Starts due runs of `deployments` (each with the name of its flow), which may take as long as `limits` say; `ended` hears of the pipeline of each run that has ended."""
 
     def __init__(self, ended: Callable[[str], None]) -> None:
         self.deployments: dict[UUID, str] = {}
@@ -189,7 +189,7 @@ class Dispatcher:
             if len(self._running) >= settings.read().workers and self._at_work() >= settings.read().workers:
                 return
             if self._claim(client, run):
-                process = FORK.Process(target=children.execute, args=(run.id,), name=run.name)
+                process = FORK.Process(target=children.execute, args=(run.id, self.deployments[run.deployment_id or run.id]), name=run.name)
                 process.start()
                 self._running[run.id] = Running(run, process, time.monotonic())
                 self._coming = 0.0

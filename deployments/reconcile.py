@@ -15,10 +15,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
 from tasks.stores import ledger
+from tasks.triggers import APPROVAL, TRAINING
 
 logger = logging.getLogger(__name__)
 
-FLOW = "continuous-training"
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 MOST = 200  # runs that are looked at in one round, Prefect's own limit
 NAMELESS = timedelta(seconds=60)  # after which a run is dead that has begun and named no process
@@ -27,7 +27,7 @@ NAMELESS = timedelta(seconds=60)  # after which a run is dead that has begun and
 def close_dead(client: SyncPrefectClient, mine: Collection[UUID]) -> tuple[FlowRun, ...]:
     """Mark the dead runs crashed, each with the reason, and give them; `mine` are those known to be alive."""
     found = client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[TRAINING, APPROVAL])),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))),
         sort=FlowRunSort.ID_DESC,
         limit=MOST,

@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 
 from flows import pipelines
+from flows.approval import approval
 from flows.training import continuous_training, source_of
 from tasks.spec import Pipeline
 from tasks.stores import events
@@ -32,6 +33,7 @@ class Registered:
 
     watched: Watched
     deployment: UUID
+    approval: UUID
     automation: UUID
 
 
@@ -44,8 +46,9 @@ def register(name: str) -> Registered:
     spec, digest = pipelines.get(name), pipelines.digest(name)
     watched = Watched(name, source_of(spec), spec.source.queue, asdict(spec.retrain), digest)
     with get_client(sync_client=True) as client:
-        deployed = _deployed(client, spec, digest)
-        return Registered(watched, deployed, _automated(client, name, deployed))
+        deployed = _deployed(client, describe(spec, digest))
+        asking = _deployed(client, describe_approval(name))
+        return Registered(watched, deployed, asking, _automated(client, name, deployed))
 
 
 def automation_name(pipeline: str) -> str:
@@ -76,14 +79,27 @@ def _parameters(pipeline: str, trigger: str) -> dict[str, Any]:
     return {"pipeline": pipeline, "trigger": trigger}
 
 
-def _deployed(client: SyncPrefectClient, spec: Pipeline, digest: str) -> UUID:
+def describe_approval(pipeline: str) -> RunnerDeployment:
+    """Describe the deployment whose runs ask a person whether a version may serve."""
+    made: RunnerDeployment = approval.to_deployment(  # type: ignore[assignment]
+        name=pipeline,
+        parameters={"pipeline": pipeline},
+        tags=[pipeline, "approval"],
+        version="1",
+        description=f"Asks whether a version of {pipeline} that a cycle holds may take the champion's place. Started by the cycle; answer by resuming its run.",
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    return made
+
+
+def _deployed(client: SyncPrefectClient, wanted: RunnerDeployment) -> UUID:
     try:
-        found = client.read_deployment_by_name(f"{continuous_training.name}/{spec.name}")
+        found = client.read_deployment_by_name(f"{wanted.flow_name}/{wanted.name}")
     except ObjectNotFound:
         found = None
-    if found is not None and found.version == digest[:16]:
+    if found is not None and found.version == wanted.version:
         return found.id
-    made: UUID = describe(spec, digest).apply()  # type: ignore[assignment]
+    made: UUID = wanted.apply()  # type: ignore[assignment]
     return made
 
 

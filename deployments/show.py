@@ -115,7 +115,7 @@ def _state(name: str) -> dict[str, Any]:
 
 def arrivals(name: str, limit: int, *, as_json: bool) -> None:
     """Show the newest arrivals."""
-    _known(name)
+    known(name)
     found = ledger.history(name, limit=limit)
     if as_json:
         as_json_text([asdict(arrival) for arrival in found])
@@ -130,7 +130,7 @@ def arrivals(name: str, limit: int, *, as_json: bool) -> None:
 
 def decisions(name: str, limit: int, *, as_json: bool) -> None:
     """Show the newest decisions."""
-    _known(name)
+    known(name)
     found = ledger.decisions(name, limit=limit)
     if as_json:
         as_json_text(found)
@@ -148,7 +148,7 @@ def why(name: str, cycle: int | None, *, as_json: bool) -> None:
     Raises:
         UserError: if there is no such cycle.
     """
-    _known(name)
+    known(name)
     number = cycle if cycle is not None else _newest(name)
     record = ledger.decision(name, number)
     if record is None:
@@ -191,7 +191,7 @@ def findings(name: str, *, as_json: bool) -> bool:
     return all(finding.passed for finding in found)
 
 
-def _known(name: str) -> None:
+def known(name: str) -> None:
     """Refuse a name that is neither a pipeline nor in the ledger.
 
     Raises:

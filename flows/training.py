@@ -5,50 +5,31 @@
 This file is wiring: what each step does is in the file of its name in `tasks/`.
 """
 
-import hashlib
-import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from prefect import get_run_logger, runtime
+from prefect import runtime
 from prefect.states import Completed
 
 from flows import pipelines
+from flows.contest import challenge
+from flows.cycle import Cycle, claimed, recorded, sweep_out, told
 from flows.embedded import embedded, tag_run
 from tasks import crash, settings
 from tasks.clean import clean, compact, recover
-from tasks.errors import BrokenPipeline, CycleInProgress, LeaseLost
-from tasks.evaluate import evaluate
+from tasks.decide import preconditions
+from tasks.errors import CycleInProgress
 from tasks.evidence import Rule
 from tasks.feature import feature
 from tasks.ingest import batches, ingest
-from tasks.metrics import METRICS
 from tasks.observe import observe
-from tasks.promote import clear_up, decide, preconditions, promote, sentence_of, settle_effects, verdict_of
-from tasks.records import Arrival, Decision, Observation, Prepared, Trial
-from tasks.report import details, report, settle_reports
+from tasks.promote import check_alias, clear_up, settle_effects
+from tasks.records import Arrival, Decision, Observation
+from tasks.report import settle_reports
 from tasks.spec import Pipeline
 from tasks.stores import lake, ledger, tracking
-from tasks.stores.ledger import Lease
-from tasks.train import best_of, drawn_settings, fit, train
-from tasks.triggers import Receipt
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """What one pass works with; whether the last one ended in a decision with this very definition, and whether it may have trained."""
-
-    spec: Pipeline
-    lease: Lease
-    work: Path
-    began: float
-    unchanged: bool
-    tried: bool
+from tasks.triggers import TRAINING, Receipt
 
 
 def _run_name() -> str:
@@ -56,7 +37,7 @@ def _run_name() -> str:
     return f"{given['pipeline']} · {given.get('trigger', 'manual')} · {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-@embedded(name="continuous-training", flow_run_name=_run_name, persist_result=False)
+@embedded(name=TRAINING, flow_run_name=_run_name, persist_result=False)
 def continuous_training(pipeline: str, source: str | None = None, trigger: str = "manual") -> Decision:
     """Take in everything outstanding at the source, train challengers, and promote one only if the gate lets it through.
 
@@ -98,11 +79,12 @@ def _passed_over(pipeline: str, trigger: str, rule: str, why: str) -> Decision:
 
 def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
     pipeline = spec.name
-    with _cycle(spec, trigger) as cycle:
+    with claimed(spec, trigger) as cycle:
         left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, tried=cycle.tried)
-        _sweep_out(cycle)
+        sweep_out(cycle)
+        alias = check_alias(spec)
         recovered = recover(pipeline, cycle.lease)
-        draft = _draft(cycle, trigger, observation, left + _made_good(recovered))
+        draft = _draft(cycle, trigger, observation, left + ((alias,) if alias else ()) + _made_good(recovered))
         if cycle.unchanged and not ledger.outstanding(pipeline):
             return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
         return _train(cycle, _take_in(cycle, draft))
@@ -115,42 +97,6 @@ def source_of(spec: Pipeline) -> str:
     inbox = settings.read().inbox / spec.name
     inbox.mkdir(parents=True, exist_ok=True)
     return str(inbox)
-
-
-@contextmanager
-def _cycle(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
-    """Claim the pipeline for one cycle; whatever happens, its lease is given back and its directory is removed."""
-    began, text = time.monotonic(), pipelines.path(spec.name).read_bytes()
-    definition = hashlib.sha256(text).hexdigest()
-    lease = ledger.begin(spec.name, trigger=trigger, definition=definition, flow_run=runtime.flow_run.id)
-    crash.point("claim.taken")
-    last = ledger.last_cycle(spec.name, before=lease.cycle)
-    work = settings.read().work / spec.name / f"cycle-{lease.cycle}"
-    work.mkdir(parents=True)
-    (work / "pipeline.py").write_bytes(text)  # what the model is stored with, whoever edits the file meanwhile
-    try:
-        with ledger.kept(lease):
-            unchanged = last is not None and last.state == "done" and last.definition == definition
-            tried = last is not None and bool((ledger.decision(spec.name, last.id) or {"mlflow_run": True})["mlflow_run"])
-            yield Cycle(spec, lease, work, began, unchanged, tried)
-    except BaseException as error:
-        lost = ledger.lost(lease)
-        ledger.end(lease, error=f"{type(error).__name__}: {error}")
-        if lost is not None and not isinstance(error, LeaseLost):  # whatever it stumbled over, this is why
-            raise lost from error
-        raise
-    finally:
-        if ledger.lost(lease) is None:  # else the newer cycle has cleared it up
-            shutil.rmtree(work, ignore_errors=True)
-        ledger.release(lease)
-        crash.point("claim.released")
-
-
-def _sweep_out(cycle: Cycle) -> None:
-    """Remove the directories of cycles that were killed, which their reports do not need any more."""
-    for left in cycle.work.parent.glob("cycle-*"):
-        if left != cycle.work:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _made_good(recovered: tuple[Arrival, ...]) -> tuple[str, ...]:
@@ -224,77 +170,11 @@ def _train(cycle: Cycle, draft: Decision) -> Decision:
     if unmet:
         return _skipped(cycle, draft, "; ".join(rule.sentence for rule in unmet), unmet)
     run = tracking.start(spec.name, f"cycle {cycle.lease.cycle}")
-    return _challenge(cycle, replace(draft, mlflow_run=run, mlflow_url=tracking.url(run)), prepared, run)
-
-
-def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> Decision:
-    """Choose a challenger, compare it with the champion, and publish it if every rule of the gate is met."""
-    spec, champion, work = cycle.spec, ledger.champion(cycle.spec.name), str(cycle.work)
-    chosen, notes = _choose(spec, prepared, run)
-    crash.point("train.chosen")
-    candidate = next(part for part in spec.candidates if part.name == chosen.candidate)
-    fitted = fit(spec, prepared, candidate, chosen.params, prepared.train, work)
-    evaluation = evaluate(spec, prepared, fitted, champion, work)
-    crash.point("evaluate.done")
-    rules = decide(spec.gate, evaluation, champion)
-    verdict = verdict_of(rules)
-    draft = replace(
-        draft,
-        verdict=verdict,
-        sentence=sentence_of(verdict, rules, chosen.candidate, champion),
-        rules=rules,
-        challenger=chosen.candidate,
-        params=chosen.params,
-        evaluation=evaluation,
-        notes=draft.notes + notes,
-    )
-    more = details(spec, prepared, fitted)
-    if verdict == "promote":
-        served = fit(spec, prepared, candidate, chosen.params, prepared.snapshot.rows, work)
-        decision = promote(spec, cycle.lease, _timed(cycle, draft), prepared, served, str(cycle.work / "pipeline.py"), more)
-        return _told(cycle, decision)
-    return _told(cycle, _recorded(cycle, draft, trained_rows=prepared.train, more=more))
-
-
-def _choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
-    """Try every setting of every candidate side by side; a setting that fails is noted, and fails the cycle only if all do."""
-    jobs = [
-        (candidate, number, params)
-        for candidate in spec.candidates
-        for number, params in enumerate(drawn_settings(candidate, spec.seed), start=1)
-    ]
-    futures = [
-        (f"{candidate.name} #{number}", train.submit(spec, prepared, candidate, number, params, run)) for candidate, number, params in jobs
-    ]
-    for _, future in futures:
-        future.wait()
-    trials = [future.result() for _, future in futures if future.state.is_completed()]
-    failed = tuple(f"{name} could not be trained: {future.state.message}" for name, future in futures if not future.state.is_completed())
-    if not trials:
-        raise BrokenPipeline(f"No candidate of {spec.name!r} could be trained; the champion stays. {'; '.join(failed)}")
-    return best_of(trials, METRICS[spec.gate.metric]), failed
+    return challenge(cycle, replace(draft, mlflow_run=run, mlflow_url=tracking.url(run)), prepared, run)
 
 
 def _skipped(cycle: Cycle, draft: Decision, why: str, rules: tuple[Rule, ...] = ()) -> Decision:
     """End a cycle that trained nothing."""
     in_service = f"Champion {draft.champion} stays" if draft.champion else "There is no champion yet"
     draft = replace(draft, sentence=f"{in_service}. Nothing was trained: {why}.", rules=rules)
-    return _told(cycle, _recorded(cycle, draft))
-
-
-def _recorded(cycle: Cycle, draft: Decision, *, trained_rows: int | None = None, more: Mapping[str, Any] | None = None) -> Decision:
-    """Record a decision that promotes nothing."""
-    decision = _timed(cycle, draft)
-    ledger.decide(cycle.lease, decision, trained_rows=trained_rows, details=more)
-    crash.point("decide.recorded")
-    return replace(decision, notes=decision.notes + settle_effects(cycle.spec.name))
-
-
-def _timed(cycle: Cycle, decision: Decision) -> Decision:
-    return replace(decision, at=ledger.now(), seconds=round(time.monotonic() - cycle.began, 3))
-
-
-def _told(cycle: Cycle, decision: Decision) -> Decision:
-    left = report(cycle.spec.name)
-    get_run_logger().info(decision.sentence)
-    return replace(decision, notes=decision.notes + left)
+    return told(cycle, recorded(cycle, draft))

@@ -17,6 +17,7 @@ import polars as pl
 from sklearn.base import clone
 
 from tasks import contract, frames, sample
+from tasks.against import misnamed
 from tasks.errors import RatchetError
 from tasks.metrics import METRICS
 from tasks.spec import Pipeline
@@ -182,11 +183,11 @@ def candidates_fit_and_predict(trial: Trial) -> str:
 
 
 def gate_can_be_computed(trial: Trial) -> str:
-    """The gate's metric exists for this kind of target, and every candidate gives what it needs."""
-    name, kind = trial.pipeline.gate.metric, trial.pipeline.kind
-    fitting = sorted(metric.name for metric in METRICS.values() if kind in metric.kinds)
-    if name not in fitting:
-        raise Broken(f"gate.metric is {name!r}; for a {kind} target it may be one of {', '.join(fitting)}")
+    """The gate's metrics exist for this kind of target, and every candidate gives what the first one needs."""
+    name = trial.pipeline.gate.metric
+    wrong = misnamed(trial.pipeline.gate, trial.pipeline.kind)
+    if wrong is not None:
+        raise Broken(wrong)
     silent = [
         part.name for part in trial.pipeline.candidates if METRICS[name].needs == "p" and not hasattr(part.estimator, "predict_proba")
     ]

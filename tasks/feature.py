@@ -114,13 +114,19 @@ def from_text(text: str | None, order: pl.Series) -> Any:
     return datetime.fromisoformat(text) if isinstance(order.dtype, pl.Datetime) else int(text)
 
 
+def _seen_until(champion: Champion | None, order: pl.Series) -> Any:
+    """Give the end of the rows that are no evidence against the champion: those it was trained on or chosen by, or that were judged before a rollback."""
+    known = (from_text(text, order) for text in (champion.trained_until, champion.evidence_after)) if champion else ()
+    return max((moment for moment in known if moment is not None), default=None)
+
+
 def prepare(pipeline: Pipeline, version: int, champion: Champion | None, into: Path) -> Prepared:
     """Take the snapshot and stage two Arrow files in `into`: the features of all rows with `_target`, and the raw unseen rows."""
     into.mkdir(parents=True, exist_ok=True)
     rows = ordered_rows(pipeline, version)
     order = rows[ORDER]
     columns = list(contract.dtypes(pipeline.contract))
-    parts = split(order, pipeline.holdout, from_text(champion.trained_until if champion else None, order))
+    parts = split(order, pipeline.holdout, _seen_until(champion, order))
     features = frames.apply_features(pipeline.features, frames.to_pandas(rows.select(frames.known_in_time(pipeline))), pipeline.name)
     target = frames.target_of(pipeline, rows)
     staged = pl.from_pandas(features, nan_to_null=False).with_columns(target.alias("_target"))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+TRAINING, APPROVAL = "continuous-training", "approval"  # the flows that deployments are made of
 Outcome = Literal["ran", "asked", "waited", "skipped"]
 
 

@@ -10,8 +10,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.gates", "tasks.evidence", "tasks.records", "tasks.errors", "tasks.settings"}
+BASE = {
+    "tasks.crash",
+    "tasks.triggers",
+    "tasks.spec",
+    "tasks.gates",
+    "tasks.budget",
+    "tasks.evidence",
+    "tasks.records",
+    "tasks.errors",
+    "tasks.settings",
+}
 PARTS = {
+    "tasks.against",
     "tasks.contract",
     "tasks.formats",
     "tasks.frames",
@@ -35,6 +46,9 @@ OWNERS = {
         "tasks.stores.ledger.cycles",
         "tasks.stores.ledger.decisions",
         "tasks.stores.ledger.leases",
+        "tasks.stores.ledger.champions",
+        "tasks.stores.ledger.outbox",
+        "tasks.stores.ledger.proposals",
         "tasks.stores.ledger.receipts",
     },
     "typer": {"deployments.command"},

@@ -181,15 +181,37 @@ def retire(pipeline: str, served: Collection[int]) -> tuple[int, ...]:
 
 
 def pointed(pipeline: str) -> int | None:
-    """Give the version that the registry's `champion` alias points to, or None."""
+    """Give the version that the registry's `champion` alias points to, or None.
+
+    Raises:
+        Unreachable: if MLflow does not say.
+    """
     from mlflow.exceptions import MlflowException
 
-    try:
-        return int(tracking.client().get_model_version_by_alias(pipeline, ALIAS).version)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+    with tracking.reached(f"tell where the alias {ALIAS!r} of {pipeline!r} points"):
+        try:
+            return int(tracking.client().get_model_version_by_alias(pipeline, ALIAS).version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+
+def exists(pipeline: str, version: int) -> bool:
+    """Tell whether the registry still has a version.
+
+    Raises:
+        Unreachable: if MLflow does not say.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with tracking.reached(f"tell of version {version} of {pipeline!r}"):
+        try:
+            return bool(tracking.client().get_model_version(pipeline, str(version)).status == "READY")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
 
 
 def load(champion: Champion) -> Loaded:

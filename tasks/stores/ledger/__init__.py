@@ -19,19 +19,12 @@ from tasks.stores.ledger.arrivals import (
     sort_out,
     tally,
 )
+from tasks.stores.ledger.champions import champion, champions
 from tasks.stores.ledger.cycles import Cycle, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
-from tasks.stores.ledger.decisions import (
-    Effect,
-    champion,
-    champions,
-    decide,
-    decision,
-    decisions,
-    finish,
-    rows_since_training,
-    unfinished,
-)
+from tasks.stores.ledger.decisions import decide, decision, decisions, rows_since_training, spendings
 from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, lost, release, renew
+from tasks.stores.ledger.outbox import Effect, finish, unfinished
+from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting
 from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, record
 from tasks.stores.ledger.schema import SCHEMA_VERSION, identity, now, transaction
 
@@ -40,6 +33,8 @@ __all__ = [
     "Cycle",
     "Effect",
     "Lease",
+    "Proposal",
+    "approve",
     "begin",
     "begun_by_arrivals",
     "champion",
@@ -50,6 +45,7 @@ __all__ = [
     "decide",
     "decision",
     "decisions",
+    "earlier_champion",
     "end",
     "finish",
     "give_up",
@@ -68,18 +64,23 @@ __all__ = [
     "now",
     "observe",
     "outstanding",
+    "proposal",
     "put_off",
     "receipts",
     "record",
     "recorded",
     "refused",
+    "reject",
     "release",
     "renew",
+    "roll_back",
     "rows_since_training",
     "settle",
     "sort_out",
+    "spendings",
     "tally",
     "transaction",
     "unfinished",
     "unsettled_since",
+    "waiting",
 ]

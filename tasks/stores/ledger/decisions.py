@@ -1,33 +1,25 @@
-"""Decisions, champions, and the outbox of effects that follow from them.
+"""Decisions, and in the same transaction what follows from them: the champion or the proposal, and the effects in the outbox.
 
 A decision and the champion that it makes are one transaction, which holds only while the champion is still the one that the
 decision was made against. The registry's alias is moved afterwards, from the outbox.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from tasks.budget import Spending
 from tasks.errors import LedgerError
 from tasks.records import Champion, Decision
-from tasks.stores.ledger import schema
+from tasks.stores.ledger import proposals, schema
+from tasks.stores.ledger.champions import crown, current_version
 from tasks.stores.ledger.leases import Lease, hold
-from tasks.stores.ledger.schema import cycles, now, outbox, reading, transaction
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Something to do outside because of a decision; doing it twice is the same as doing it once."""
-
-    id: int
-    pipeline: str
-    cycle: int
-    effect: str
-    payload: dict[str, Any]
+from tasks.stores.ledger.outbox import queue
+from tasks.stores.ledger.schema import cycles, now, reading, transaction
 
 
 def decide(
@@ -35,11 +27,13 @@ def decide(
     decision: Decision,
     *,
     trained_rows: int | None,
-    promoted: Champion | None = None,
+    candidate: Champion | None = None,
+    spending: Spending | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record the cycle's decision, and queue its notice and its report; if it promotes, make `promoted` the champion and queue the alias.
+    """Record the cycle's decision and what it spent of the error budget, and queue its notice and its report.
 
+    If it promotes, `candidate` becomes the champion and the alias is queued; if it holds, `candidate` waits for an approval.
     `decision.previous` is the champion that the decision was made against; `details` are what its report needs beside it.
 
     Raises:
@@ -50,48 +44,40 @@ def decide(
         hold(connection, lease)
         row = {"pipeline": lease.pipeline, "verdict": decision.verdict, "trained_rows": trained_rows, "at": decision.at or now()}
         connection.execute(schema.decisions.insert().values(cycle=lease.cycle, **row, record=json.dumps(decision.as_dict())))
-        if promoted is not None:
-            _crown(connection, decision, promoted)
-            _queue(connection, decision, "alias", {"version": promoted.version, "previous": decision.previous})
-        _queue(connection, decision, "notice", {"verdict": decision.verdict, "sentence": decision.sentence, "champion": decision.champion})
-        _queue(connection, decision, "report", dict(details or {}))
+        if spending is not None:
+            connection.execute(schema.spendings.insert().values(pipeline=lease.pipeline, **asdict(spending)))
+        if candidate is not None:
+            _follow(connection, decision, candidate)
+        payload = {"verdict": decision.verdict, "sentence": decision.sentence, "champion": decision.champion}
+        queue(connection, decision.pipeline, decision.cycle, "notice", payload)
+        queue(connection, decision.pipeline, decision.cycle, "report", dict(details or {}))
         mine = (cycles.c.pipeline == lease.pipeline) & (cycles.c.id == lease.cycle)
         connection.execute(cycles.update().where(mine).values(state="done", ended_at=now()))
 
 
-def _crown(connection: Connection, decision: Decision, promoted: Champion) -> None:
-    table = schema.champions
-    current = (table.c.pipeline == promoted.pipeline) & table.c.until.is_(None)
-    found = connection.execute(sa.select(table.c.version).where(current)).scalar()
+def _follow(connection: Connection, decision: Decision, candidate: Champion) -> None:
+    """Crown the candidate, or let it wait, if the champion is still the one of the comparison."""
+    found = current_version(connection, candidate.pipeline)
     if found != decision.previous:
         raise LedgerError(
-            f"Cycle {decision.cycle} of {promoted.pipeline!r} compared its challenger with champion {decision.previous}, but the champion is {found} now. "
+            f"Cycle {decision.cycle} of {candidate.pipeline!r} compared its challenger with champion {decision.previous}, but the champion is {found} now. "
             "Nothing was promoted; run the cycle again."
         )
-    connection.execute(table.update().where(current).values(until=promoted.since))
-    values = {"pipeline": promoted.pipeline, "version": promoted.version, "since": promoted.since, "record": json.dumps(asdict(promoted))}
-    connection.execute(table.insert().values(**values))
+    if decision.verdict == "hold":
+        proposals.propose(connection, decision, candidate)
+        queue(connection, decision.pipeline, decision.cycle, "question", {"version": candidate.version})
+        return
+    proposals.lapse(connection, candidate.pipeline, f"Cycle {decision.cycle} has promoted version {candidate.version}.")
+    crown(connection, candidate)
+    queue(connection, decision.pipeline, decision.cycle, "alias", {"version": candidate.version, "previous": decision.previous})
 
 
-def _queue(connection: Connection, decision: Decision, effect: str, payload: dict[str, Any]) -> None:
-    row = {"pipeline": decision.pipeline, "cycle": decision.cycle, "effect": effect, "payload": json.dumps(payload)}
-    connection.execute(outbox.insert().values(**row))
-
-
-def champion(pipeline: str) -> Champion | None:
-    """Give the model version in service, or None if there never was one."""
-    table = schema.champions
+def spendings(pipeline: str) -> tuple[Spending, ...]:
+    """Give what the pipeline's comparisons have spent of the error budget, in order."""
+    table = schema.spendings
+    query = sa.select(table.c.cycle, table.c.evidence, table.c.level, table.c.moment).where(table.c.pipeline == pipeline)
     with reading() as connection:
-        row = connection.execute(sa.select(table).where(table.c.pipeline == pipeline, table.c.until.is_(None))).mappings().first()
-    return None if row is None else Champion(**json.loads(row["record"]))
-
-
-def champions(pipeline: str) -> tuple[Champion, ...]:
-    """Give all champions there were, newest first, each with the time it served until."""
-    table = schema.champions
-    with reading() as connection:
-        rows = connection.execute(sa.select(table).where(table.c.pipeline == pipeline).order_by(table.c.id.desc())).mappings().all()
-    return tuple(Champion(**{**json.loads(row["record"]), "until": row["until"]}) for row in rows)
+        return tuple(Spending(**row) for row in connection.execute(query.order_by(table.c.cycle)).mappings())
 
 
 def decision(pipeline: str, cycle: int) -> dict[str, Any] | None:
@@ -122,18 +108,3 @@ def rows_since_training(pipeline: str) -> int:
             sa.select(sa.func.sum(table.c.accepted)).where(table.c.pipeline == pipeline, table.c.cycle > newest)
         ).scalar()
     return int(total or 0)
-
-
-def unfinished(pipeline: str, kinds: Sequence[str] | None = None) -> tuple[Effect, ...]:
-    """Give the effects that have not been confirmed, of these kinds or of all, in the order of their decisions."""
-    query = sa.select(outbox).where(outbox.c.pipeline == pipeline, outbox.c.done_at.is_(None)).order_by(outbox.c.id)
-    query = query if kinds is None else query.where(outbox.c.effect.in_(kinds))
-    with reading() as connection:
-        rows = connection.execute(query).mappings().all()
-    return tuple(Effect(row["id"], row["pipeline"], row["cycle"], row["effect"], json.loads(row["payload"])) for row in rows)
-
-
-def finish(effect: Effect) -> None:
-    """Record that an effect was done."""
-    with transaction() as connection:
-        connection.execute(outbox.update().where(outbox.c.id == effect.id).values(done_at=now()))

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from tasks import settings
 from tasks.errors import DiskFull, LedgerError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = sa.MetaData()
 
@@ -94,6 +94,28 @@ champions = sa.Table(
     _column("record", sa.Text),
     sa.Index("one_champion", "pipeline", unique=True, sqlite_where=sa.text("until IS NULL"), postgresql_where=sa.text("until IS NULL")),
 )
+proposals = sa.Table(
+    "proposals",
+    metadata,
+    _column("pipeline", primary_key=True),
+    _column("cycle", sa.Integer, primary_key=True, autoincrement=False),
+    _column("state"),
+    _column("expected", sa.Integer, nullable=True),
+    _column("record", sa.Text),
+    _column("at"),
+    _column("decided_at", nullable=True),
+    _column("who", nullable=True),
+    _column("why", sa.Text, nullable=True),
+)
+spendings = sa.Table(
+    "spendings",
+    metadata,
+    _column("pipeline", primary_key=True),
+    _column("cycle", sa.Integer, primary_key=True, autoincrement=False),
+    _column("evidence"),
+    _column("level", sa.Float),
+    _column("moment"),
+)
 leases = sa.Table(
     "leases",
     metadata,
@@ -147,6 +169,7 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX IF NOT EXISTS arrivals_by_cycle ON arrivals (pipeline, cycle)",
         "CREATE INDEX IF NOT EXISTS arrivals_by_original ON arrivals (pipeline, duplicate_of)",
     ),
+    3: (),  # the tables of proposals and spendings are new
 }
 
 

@@ -215,7 +215,7 @@ def test_a_cycle_that_lost_its_lease_can_commit_nothing(home: Path, monkeypatch:
     with pytest.raises(LeaseLost):
         ledger.settle(stale, [replace(arrival, state="ingested")])
     with pytest.raises(LeaseLost):
-        ledger.decide(stale, decision, trained_rows=1, promoted=promoted(stale.cycle, 1))
+        ledger.decide(stale, decision, trained_rows=1, candidate=promoted(stale.cycle, 1))
     with pytest.raises(LeaseLost):
         ledger.renew(stale)
     assert ledger.outstanding("p") == (arrival,)
@@ -224,13 +224,13 @@ def test_a_cycle_that_lost_its_lease_can_commit_nothing(home: Path, monkeypatch:
 
 def test_decision_and_champion_are_one_transaction_against_the_expected_champion(home: Path) -> None:
     lease = begin()
-    ledger.decide(lease, Decision("p", lease.cycle, "promote", "first"), trained_rows=5, promoted=promoted(lease.cycle, 1))
+    ledger.decide(lease, Decision("p", lease.cycle, "promote", "first"), trained_rows=5, candidate=promoted(lease.cycle, 1))
     ledger.release(lease)
     lease = begin()
     with pytest.raises(LedgerError, match="run the cycle again"):
-        ledger.decide(lease, Decision("p", lease.cycle, "promote", "x", previous=None), trained_rows=5, promoted=promoted(lease.cycle, 2))
+        ledger.decide(lease, Decision("p", lease.cycle, "promote", "x", previous=None), trained_rows=5, candidate=promoted(lease.cycle, 2))
     assert ledger.decision("p", lease.cycle) is None
-    ledger.decide(lease, Decision("p", lease.cycle, "promote", "x", previous=1), trained_rows=5, promoted=promoted(lease.cycle, 2))
+    ledger.decide(lease, Decision("p", lease.cycle, "promote", "x", previous=1), trained_rows=5, candidate=promoted(lease.cycle, 2))
     assert [champion.version for champion in ledger.champions("p")] == [2, 1]
     assert ledger.champions("p")[1].until is not None
     assert [effect.payload["version"] for effect in ledger.unfinished("p") if effect.effect == "alias"] == [1, 2]

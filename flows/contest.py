@@ -1,0 +1,156 @@
+"""The contest: choose a challenger, hold it against the champion, and publish what the gate lets through."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.golden import digest as golden_digest
+from tasks.probe import probe
+
+from flows.cycle import Cycle, recorded, timed, told
+from tasks import crash
+from tasks.budget import Spending, allot
+from tasks.decide import Facts, decide, sentence_of, twins, verdict_of
+from tasks.errors import Breakdown, BrokenPipeline
+from tasks.evaluate import evaluate
+from tasks.evidence import Budget, Evaluation, Rule
+from tasks.metrics import METRICS
+from tasks.promote import promote, register, retire
+from tasks.records import Champion, Decision, Fitted, Prepared, Trial
+from tasks.report import details
+from tasks.spec import Pipeline
+from tasks.stability import stability
+from tasks.stores import ledger
+from tasks.train import best_of, drawn_settings, fit, train
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A challenger and what its decision needs: how it was chosen and fitted, what is to be spent, and what the report is told."""
+
+    cycle: Cycle
+    prepared: Prepared
+    chosen: Trial
+    fitted: Fitted
+    spending: Spending | None
+    more: Mapping[str, Any]
+
+
+def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> Decision:
+    """Choose a challenger, compare it with the champion, and publish it if every rule of the gate is met."""
+    spec, champion, work = cycle.spec, ledger.champion(cycle.spec.name), str(cycle.work)
+    chosen, notes = choose(spec, prepared, run)
+    crash.point("train.chosen")
+    fitted = _fit(cycle, prepared, chosen, prepared.train)
+    budget = budget_of(spec, prepared, champion)
+    draft = replace(draft, challenger=chosen.candidate, params=chosen.params, notes=draft.notes + notes, budget=budget)
+    evaluation = _evaluated(cycle, prepared, fitted, champion, budget)
+    crash.point("evaluate.done")
+    more = details(spec, prepared, fitted)
+    if isinstance(evaluation, Rule):
+        return _kept(Contest(cycle, prepared, chosen, fitted, None, more), draft, (evaluation,), champion)
+    contest = Contest(cycle, prepared, chosen, fitted, _spent(cycle, budget, spec, prepared), more)
+    draft = replace(draft, evaluation=evaluation)
+    rules = decide(spec.gate, evaluation, champion, budget, _facts(draft, fitted, more))
+    return _kept(contest, draft, rules, champion) if verdict_of(rules) == "keep" else _published(contest, draft, rules, champion)
+
+
+def _evaluated(cycle: Cycle, prepared: Prepared, fitted: Fitted, champion: Champion | None, budget: Budget | None) -> Evaluation | Rule:
+    """Compare; if that fails through the models or the user's code, that is a rule which is not met."""
+    alpha = budget.allowed if budget and budget.allowed else cycle.spec.gate.alpha
+    state = evaluate(cycle.spec, prepared, fitted, champion, str(cycle.work), alpha, return_state=True)
+    found: Evaluation | Exception = state.result(raise_on_failure=False)
+    if isinstance(found, Breakdown):
+        raise found
+    if isinstance(found, Exception):
+        return Rule("evaluation", False, None, None, f"the comparison failed, so nothing is proven: {type(found).__name__}: {found}")
+    return found
+
+
+def _fit(cycle: Cycle, prepared: Prepared, chosen: Trial, rows: int) -> Fitted:
+    candidate = next(part for part in cycle.spec.candidates if part.name == chosen.candidate)
+    return fit(cycle.spec, prepared, candidate, chosen.params, rows, str(cycle.work))
+
+
+def budget_of(spec: Pipeline, prepared: Prepared, champion: Champion | None) -> Budget | None:
+    """Give the error budget as a comparison with the champion finds it; the first model has none to be compared with."""
+    if champion is None:
+        return None
+    return allot(spec.gate, ledger.spendings(spec.name), golden=golden_digest(spec), moment=datetime.fromisoformat(_moment(spec, prepared)))
+
+
+def _moment(spec: Pipeline, prepared: Prepared) -> str:
+    """Give where in time a comparison stands: by the data's own time, or by the clock where the pipeline has none."""
+    dtype = str(spec.contract.to_schema().columns[spec.time].dtype) if spec.time else ""
+    if dtype.startswith("Date") and prepared.snapshot.last is not None:
+        return prepared.snapshot.last
+    return datetime.now(UTC).replace(tzinfo=None).isoformat()
+
+
+def _spent(cycle: Cycle, budget: Budget | None, spec: Pipeline, prepared: Prepared) -> Spending | None:
+    if budget is None or not budget.allowed:
+        return None
+    return Spending(cycle.lease.cycle, budget.evidence, budget.allowed, _moment(spec, prepared))
+
+
+def _facts(draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Facts:
+    rows = draft.accepted + draft.rejected
+    alias = next((note for note in draft.notes if note.startswith("The registry's alias pointed to")), None)
+    return Facts(
+        label_rate=more.get("label_rate"),
+        quarantine_share=draft.rejected / rows if rows else 0.0,
+        drift=more.get("drift"),
+        fit_seconds=fitted.seconds,
+        alias=alias,
+    )
+
+
+def _kept(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champion: Champion | None) -> Decision:
+    """Record that the champion stays."""
+    cycle = contest.cycle
+    sentence = sentence_of("keep", rules, draft.challenger, champion)
+    draft = replace(draft, verdict="keep", sentence=sentence, rules=rules)
+    return told(cycle, recorded(cycle, draft, trained_rows=contest.prepared.train, spending=contest.spending, more=contest.more))
+
+
+def _published(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champion: Champion | None) -> Decision:
+    """Fit the model that is to serve, store and probe it, and publish or hold it if that passed too."""
+    cycle, prepared, spec, work = contest.cycle, contest.prepared, contest.cycle.spec, str(contest.cycle.work)
+    served = contest.fitted
+    if spec.gate.serve == "refit":
+        served = _fit(cycle, prepared, contest.chosen, prepared.snapshot.rows)
+        rules += (twins(spec.gate, spec.kind, stability(spec, prepared, contest.fitted, served), served),)
+        if verdict_of(rules) == "keep":
+            return _kept(contest, draft, rules, champion)
+    candidate = register(spec, cycle.lease, draft, prepared, served, str(cycle.work / "pipeline.py"))
+    examined = probe(spec, candidate, served, prepared, work)
+    crash.point("promote.probed")
+    rules, draft = rules + examined.rules, replace(draft, probe=examined)
+    verdict = verdict_of(rules)
+    if verdict == "keep":
+        decision = _kept(contest, draft, rules, champion)
+        retire(spec.name)
+        return decision
+    sentence = sentence_of(verdict, rules, draft.challenger, champion)
+    draft = timed(cycle, replace(draft, verdict=verdict, sentence=sentence, rules=rules))
+    return told(cycle, promote(cycle.lease, draft, candidate, prepared, contest.spending, contest.more))
+
+
+def choose(spec: Pipeline, prepared: Prepared, run: str) -> tuple[Trial, tuple[str, ...]]:
+    """Try every setting of every candidate side by side; a setting that fails is noted, and fails the cycle only if all do."""
+    jobs = [
+        (candidate, number, params)
+        for candidate in spec.candidates
+        for number, params in enumerate(drawn_settings(candidate, spec.seed), start=1)
+    ]
+    futures = [
+        (f"{candidate.name} #{number}", train.submit(spec, prepared, candidate, number, params, run)) for candidate, number, params in jobs
+    ]
+    for _, future in futures:
+        future.wait()
+    trials = [future.result() for _, future in futures if future.state.is_completed()]
+    failed = tuple(f"{name} could not be trained: {future.state.message}" for name, future in futures if not future.state.is_completed())
+    if not trials:
+        raise BrokenPipeline(f"No candidate of {spec.name!r} could be trained; the champion stays. {'; '.join(failed)}")
+    return best_of(trials, METRICS[spec.gate.metric]), failed
