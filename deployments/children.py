@@ -19,7 +19,7 @@ def execute(run: UUID, name: str) -> None:
     from flows.approval import approval
     from flows.training import continuous_training
 
-    ours = {flow.name: flow for flow in (continuous_training, approval)}
+    ours: dict[str, Any] = {continuous_training.name: continuous_training, approval.name: approval}
     with handle_engine_signals(run):
         run_flow(ours[name], flow_run=load_flow_run(run))
     _leave(0)

@@ -125,7 +125,10 @@ def under_way(client: SyncPrefectClient, deployment: UUID) -> bool:
 
 
 class Dispatcher:
-    """Starts due runs of `deployments` (each with the name of its flow), which may take as long as `limits` say; `ended` hears of the pipeline of each run that has ended."""
+    """Starts due runs of `deployments` (each with the name of its flow), which may take as long as `limits` say.
+
+    `ended` hears of the pipeline of each run that has ended.
+    """
 
     def __init__(self, ended: Callable[[str], None]) -> None:
         self.deployments: dict[UUID, str] = {}

@@ -39,7 +39,7 @@ class Contest:
 
 def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> Decision:
     """Choose a challenger, compare it with the champion, and publish it if every rule of the gate is met."""
-    spec, champion, work = cycle.spec, ledger.champion(cycle.spec.name), str(cycle.work)
+    spec, champion = cycle.spec, ledger.champion(cycle.spec.name)
     chosen, notes = choose(spec, prepared, run)
     crash.point("train.chosen")
     fitted = _fit(cycle, prepared, chosen, prepared.train)
