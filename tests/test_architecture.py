@@ -12,6 +12,7 @@ PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.gates", "tasks.evidence", "tasks.records", "tasks.errors", "tasks.settings"}
 PARTS = {
+    "tasks.answering",
     "tasks.contract",
     "tasks.formats",
     "tasks.frames",
@@ -19,6 +20,7 @@ PARTS = {
     "tasks.notices",
     "tasks.plots",
     "tasks.sample",
+    "tasks.serving",
     "tasks.staging",
     "tasks.wording",
 }
@@ -27,7 +29,7 @@ OWNERS = {
     "boto3": {"tasks.stores.s3", "tasks.stores.sqs"},
     "botocore": {"tasks.stores.s3", "tasks.stores.sqs"},
     "mlflow": {"tasks.stores.models", "tasks.stores.tracking"},
-    "skops": {"tasks.stores.models"},
+    "skops": {"tasks.stores.kept"},
     "deltalake": {"tasks.stores.lake"},
     "sqlalchemy": {
         "tasks.stores.ledger.schema",
