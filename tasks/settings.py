@@ -100,6 +100,29 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def serving_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment of a process that serves a model and needs no server: no address, no password, nothing that a shell left there.
+
+    The home is absolute, so that the process may start in another directory, and numerical libraries get as many threads as one fit.
+
+    Raises:
+        BadSetting: as `read`.
+
+    >>> made = serving_environment({"RATCHET_HOME": "/srv/ratchet", "RATCHET_LEDGER_URL": "postgresql://me:word@db", "AWS_PROFILE": "mine"})
+    >>> made["RATCHET_HOME"], made["OMP_NUM_THREADS"], "RATCHET_LEDGER_URL" in made, "AWS_PROFILE" in made
+    ('/srv/ratchet', '1', False, False)
+    """
+    env = os.environ if environ is None else environ
+    found = read(env)
+    passed = {name: value for name, value in env.items() if name in _SERVING or name.startswith(("RATCHET_", "OPENBLAS", "OMP"))}
+    threads = {name: str(found.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
+    return {name: value for name, value in {**threads, **passed, "RATCHET_HOME": str(found.home)}.items() if name not in _NOT_SERVING}
+
+
+_SERVING = ("PATH", "HOME", "LANG", "TZ")
+_NOT_SERVING = ("RATCHET_LEDGER_URL", "RATCHET_LAKE", "RATCHET_CRASH_AT")
+
+
 def _number(env: Mapping[str, str], name: str, default: float, *, least: float) -> float:
     text = env.get(name)
     if not text:

@@ -23,6 +23,7 @@ BASE = {
 }
 PARTS = {
     "tasks.against",
+    "tasks.answering",
     "tasks.contract",
     "tasks.formats",
     "tasks.frames",
@@ -30,6 +31,7 @@ PARTS = {
     "tasks.notices",
     "tasks.plots",
     "tasks.sample",
+    "tasks.serving",
     "tasks.staging",
     "tasks.wording",
 }
@@ -38,7 +40,7 @@ OWNERS = {
     "boto3": {"tasks.stores.s3", "tasks.stores.sqs"},
     "botocore": {"tasks.stores.s3", "tasks.stores.sqs"},
     "mlflow": {"tasks.stores.models", "tasks.stores.tracking"},
-    "skops": {"tasks.stores.models"},
+    "skops": {"tasks.stores.kept"},
     "deltalake": {"tasks.stores.lake"},
     "sqlalchemy": {
         "tasks.stores.ledger.schema",

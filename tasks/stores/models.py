@@ -1,4 +1,4 @@
-"""The model registry, and models by digest: written in skops, verified before every load. One of the two importers of mlflow.
+"""The model registry: models are written in skops and verified by digest before every load. One of the two importers of mlflow.
 
 A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, and `pipeline.py`, the definition it was made with, whose
 `features` is what the model is served with ever after. Its digest is in the ledger; a directory of another digest is never loaded.
@@ -6,15 +6,11 @@ A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, and `p
 """
 
 import functools
-import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,8 @@ import pandas as pd
 from tasks import crash, settings
 from tasks.errors import ModelRejected
 from tasks.records import Champion, Registered
-from tasks.stores import tracking
+from tasks.stores import kept, tracking
+from tasks.stores.kept import Loaded, digest
 
 ALIAS = "champion"
 STATUS = "status"  # of a version: new, promoted or orphan
@@ -36,38 +33,12 @@ USUAL = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.compose._column_transformer._RemainderColsList",
 )
-# Modules whose types a model file may name: loading one builds such objects, and runs nothing else.
-TRUSTED = ("builtins.", "collections.", "numpy.", "scipy.", "sklearn.", "pandas.", "flows.pipelines.")
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A verified model with the `features` that it was made with."""
-
-    estimator: Any
-    features: Callable[[pd.DataFrame], pd.DataFrame]
-    columns: Mapping[str, str]
 
 
 def preload() -> None:
     """Import what storing and loading a model needs, for a process that others are forked from."""
     for module in ("mlflow.artifacts", "mlflow.entities", "mlflow.models", "mlflow.sklearn", "skops.io"):
         importlib.import_module(module)
-
-
-def digest(directory: Path) -> str:
-    """Give the SHA-256 over the names and contents of all files of a model, without the one that MLflow adds on download.
-
-    >>> import tempfile
-    >>> empty = Path(tempfile.mkdtemp())
-    >>> digest(empty)[:8]
-    'e3b0c442'
-    """
-    total = hashlib.sha256()
-    for path in sorted(path for path in directory.rglob("*") if path.is_file() and path.name != "registered_model_meta"):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{path.relative_to(directory).as_posix()}:{content}\n".encode())
-    return total.hexdigest()
 
 
 def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, *, run: str, tags: Mapping[str, str]) -> Registered:
@@ -98,49 +69,45 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
 
 def _write(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, run: str, directory: Path) -> str:
     """Write the model's directory and give the id of the logged model that was opened for it."""
+    logged = tracking.client().create_logged_model(tracking.experiment(pipeline), name=pipeline, source_run_id=run)
+    save(estimator, definition, examples, directory, run=run, model_id=logged.model_id)
+    return str(logged.model_id)
+
+
+def save(
+    estimator: Any, definition: Path, examples: pd.DataFrame, directory: Path, *, run: str | None = None, model_id: str | None = None
+) -> None:
+    """Write a model's directory: what a registered model consists of.
+
+    Raises:
+        ModelRejected: if the estimator has types that may not be loaded.
+    """
     import mlflow.sklearn
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, infer_signature
 
     head = examples.head(SIGNATURE_ROWS)
-    logged = tracking.client().create_logged_model(tracking.experiment(pipeline), name=pipeline, source_run_id=run)
-    save = functools.partial(
+    write = functools.partial(
         mlflow.sklearn.save_model,
         estimator,
         str(directory),
-        mlflow_model=Model(run_id=run, model_id=logged.model_id),
+        mlflow_model=Model(run_id=run, model_id=model_id),
         serialization_format="skops",
         signature=infer_signature(head, estimator.predict(head)),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
     )
     try:
-        save(skops_trusted_types=list(USUAL))
+        write(skops_trusted_types=list(USUAL))
     except MlflowException:  # MLflow reads back what it wrote, and refuses types that are not in the list
         shutil.rmtree(directory, ignore_errors=True)
-        save(skops_trusted_types=_types(estimator))
+        write(skops_trusted_types=kept.types_of(estimator))
     shutil.copyfile(definition, directory / "pipeline.py")
-    return str(logged.model_id)
 
 
 def _ready() -> Any:
     from mlflow.entities import LoggedModelStatus
 
     return LoggedModelStatus.READY
-
-
-def _types(estimator: Any) -> list[str]:
-    import skops.io
-
-    return _allowed(skops.io.get_untrusted_types(data=skops.io.dumps(estimator)))
-
-
-def _allowed(types: list[str]) -> list[str]:
-    foreign = [name for name in types if not name.startswith(TRUSTED)]
-    if foreign:
-        raise ModelRejected(
-            f"The model has types that may not be loaded: {foreign}. Use estimators of scikit-learn, or classes of the pipeline's own file."
-        )
-    return types
 
 
 def _ensure_registered(pipeline: str) -> None:
@@ -218,32 +185,38 @@ def load(champion: Champion) -> Loaded:
     """Load a champion, from the local copy or else from the registry, after its bytes were held against the ledger's digest.
 
     Raises:
-        ModelRejected: if the bytes are not those of the ledger, or hold types that may not be loaded.
+        ModelRejected: if the bytes are not those of the ledger, or hold what may not or cannot be loaded.
+        Unreachable: if there is no local copy, and MLflow does not give one.
     """
-    import skops.io
+    return kept.read(champion, fetch(champion))
 
-    directory = _fetch(champion.model_uri, champion.sha256)
-    path = directory / "model.skops"
-    estimator = skops.io.load(path, trusted=_allowed(skops.io.get_untrusted_types(file=path)))
-    return Loaded(estimator=estimator, features=_features(champion, directory / "pipeline.py"), columns=_columns(directory))
+
+def fetch(champion: Champion) -> Path:
+    """Give the directory of the verified local copy of a model, downloading it where there is none or where it was changed.
+
+    Raises:
+        ModelRejected: if the registry's bytes are not those of the ledger.
+        Unreachable: if MLflow does not give them.
+    """
+    return _fetch(champion.model_uri, champion.sha256)
 
 
 def _fetch(uri: str, wanted: str) -> Path:
-    """Give the local copy of that digest, downloading it where there is none or where it was changed."""
-    kept = settings.read().models / wanted
-    if kept.exists() and digest(kept) == wanted:
-        return kept
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as landing:
+    found = kept.verified(wanted)
+    if found is not None:
+        return found
+    place = kept.place(wanted)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as landing:
         path = Path(_download(uri, landing))
-        found = digest(path)
-        if found != wanted:
+        brought = digest(path)
+        if brought != wanted:
             raise ModelRejected(
-                f"The files of {uri} have digest {found}; the ledger has {wanted}. They were changed after the decision and are not loaded."
+                f"The files of {uri} have digest {brought}; the ledger has {wanted}. They were changed after the decision and are not loaded."
             )
-        path.rename(kept)
-    return kept
+        path.rename(place)
+    return place
 
 
 def _download(uri: str, into: str) -> str:
@@ -251,25 +224,3 @@ def _download(uri: str, into: str) -> str:
 
     with tracking.reached(f"give the files of {uri}"):
         return str(mlflow.artifacts.download_artifacts(uri, dst_path=into, tracking_uri=settings.read().mlflow_tracking_uri))
-
-
-def _features(champion: Champion, source: Path) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Import the definition that came with the model under a name of its own; its bytes are covered by the model's digest."""
-    name = f"flows.pipelines._of_{champion.pipeline}_{champion.sha256[:16]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, source)
-        if spec is None or spec.loader is None:
-            raise ModelRejected(f"{source} cannot be imported; the model is not loaded.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    features: Callable[[pd.DataFrame], pd.DataFrame] = sys.modules[name].PIPELINE.features
-    return features
-
-
-def _columns(directory: Path) -> dict[str, str]:
-    """Read the features and their dtypes from the model's signature."""
-    from mlflow.models import Model
-
-    types = {"double": "float64", "string": "str"}
-    return {column.name: types[column.type.name] for column in Model.load(str(directory)).get_input_schema().inputs}

@@ -1,0 +1,142 @@
+"""Rehearsal: what the serving probe's fresh process does. It loads a stored model as a server does and answers; it judges nothing.
+
+Run as `python -m tasks.rehearsal DIRECTORY`. The directory holds `request.json`, the golden requests in `requests.arrow` and the edge rows in
+`edges.arrow`; each part of the answer is a line of JSON in `answer.jsonl`, written as soon as it is known, so that of a process that dies
+halfway it is known how far it came. No server's address is needed, and neither Prefect nor MLflow is imported.
+"""
+
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tasks import serving
+from tasks.records import Champion
+from tasks.stores import kept
+
+PARTS = ("load", "all", "single", "shuffled", "edges", "latency")
+ROUNDS = 5
+ASKED = 40  # different one-row requests in a round
+WARM_UP = 20
+LONGEST = 10.0  # seconds of measuring; of a slow model fewer requests are timed
+FEWEST = 5
+
+
+def answers(model: serving.Model, rows: pl.DataFrame) -> dict[str, list[Any]]:
+    """Give the predictions of raw rows, by column, as JSON has them."""
+    return serving.predict(model, rows).to_dict(as_series=False)
+
+
+def one_by_one(model: serving.Model, rows: pl.DataFrame) -> list[dict[str, list[Any]]]:
+    """Give the predictions of each row asked for by itself."""
+    return [answers(model, rows[place : place + 1]) for place in range(rows.height)]
+
+
+def each(model: serving.Model, rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Give of each row asked for by itself the predictions, or the error that it raised."""
+    found: list[dict[str, Any]] = []
+    for place in range(rows.height):
+        try:
+            found.append({"answer": answers(model, rows[place : place + 1])})
+        except Exception as error:  # whatever the user's model raises is its answer to that row
+            found.append({"error": f"{type(error).__name__}: {error}"})
+    return found
+
+
+def latency(model: serving.Model, rows: pl.DataFrame) -> dict[str, Any]:
+    """Time one-row requests, after a warm-up: `p50_ms` and `p99_ms` over different requests, `timed` requests in all.
+
+    Every request is asked in five rounds and counts with the lower quartile of its times, without what it waited for a processor,
+    so that the figures are those of the model and not of what else the machine does. Garbage is collected before, and not meanwhile.
+    """
+    requests = [rows[place : place + 1] for place in _spread(rows.height, ASKED)]
+    started = time.perf_counter()
+    for number in range(WARM_UP):
+        serving.predict(model, requests[number % len(requests)])
+    each_takes = (time.perf_counter() - started) / WARM_UP
+    fitting = min(len(requests), max(FEWEST, int(LONGEST / ROUNDS / each_takes)))
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        taken = [[_taken(model, request) for request in requests[:fitting]] for _ in range(ROUNDS)]
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    typical = np.percentile(np.array(taken) / 1e6, 25, axis=0)
+    return {"p50_ms": float(np.percentile(typical, 50)), "p99_ms": float(np.percentile(typical, 99)), "timed": ROUNDS * fitting}
+
+
+def _spread(rows: int, count: int) -> list[int]:
+    return sorted({round(place) for place in np.linspace(0, rows - 1, min(rows, count))})
+
+
+def _taken(model: serving.Model, request: pl.DataFrame) -> int:
+    waited, started = _waited(), time.perf_counter_ns()
+    serving.predict(model, request)
+    taken = time.perf_counter_ns() - started
+    return taken - (_waited() - waited)
+
+
+def _waited() -> int:
+    """Give the nanoseconds that this thread was ready to run and waited for a processor, where the kernel tells (Linux)."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+    except OSError:
+        return 0
+
+
+def peak_memory() -> float:
+    """Give the most memory that this process has had resident, in MB of 1,000,000 bytes."""
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
+
+
+def rehearse(directory: Path, tell: Callable[[str, Any], None]) -> None:
+    """Load the model that `request.json` names, give it the requests, and tell each part of the answer; whatever it raises is raised."""
+    request = json.loads((directory / "request.json").read_text())
+    signal.alarm(request["seconds"])  # should nobody be left to end this process
+    rows, edges = pl.read_ipc(directory / "requests.arrow"), pl.read_ipc(directory / "edges.arrow")
+    started = time.perf_counter()
+    model = kept.load(Champion(**request["candidate"]))
+    tell("load", {"seconds": time.perf_counter() - started, "columns": dict(model.columns)})
+    tell("all", answers(model, rows))
+    tell("single", one_by_one(model, rows[request["single"]]))
+    tell("shuffled", answers(model, rows[request["shuffled"]]))
+    tell("edges", each(model, edges))
+    tell("latency", {**latency(model, rows), "memory_mb": peak_memory()})
+
+
+def main(words: Sequence[str]) -> int:
+    """Rehearse in the directory that is named; what stops it is the last line of the answer."""
+    directory = Path(words[0])
+    with (directory / "answer.jsonl").open("w") as answer:
+
+        def tell(part: str, value: Any) -> None:
+            answer.write(json.dumps({"part": part, "value": value}) + "\n")
+            answer.flush()
+
+        try:
+            rehearse(directory, tell)
+        except Exception as error:  # a user's model may raise anything; it is for the probe to say what that means
+            tell("error", f"{type(error).__name__}: {error}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # a server does not end; what a library does at exit is none of the probe's business
