@@ -12,12 +12,21 @@ PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.gates", "tasks.evidence", "tasks.records", "tasks.errors", "tasks.settings"}
 PARTS = {
+    "tasks.card",
+    "tasks.charts",
     "tasks.contract",
+    "tasks.curves",
+    "tasks.document",
+    "tasks.drift",
+    "tasks.effects",
+    "tasks.facts",
     "tasks.formats",
     "tasks.frames",
     "tasks.metrics",
     "tasks.notices",
+    "tasks.page",
     "tasks.plots",
+    "tasks.provenance",
     "tasks.sample",
     "tasks.staging",
     "tasks.wording",
