@@ -3,7 +3,7 @@
 from tasks import provenance, wording
 from tasks.document import Block, Bullets, Cell, Document, Paragraph, Section, Table, markdown
 from tasks.evidence import Evaluation
-from tasks.facts import Facts, pairs, plural, share, shown
+from tasks.facts import Facts, moment, pairs, plural, settings_in_words, share, shown
 from tasks.records import Decision
 
 MOVED = 0.1
@@ -41,7 +41,8 @@ def _use(facts: Facts) -> tuple[Block, ...]:
 
 
 def _figures(found: Evaluation) -> tuple[Block, ...]:
-    told = f"On {plural(found.rows, 'row', 'rows')} from {found.first} to {found.last} that it was not trained on; the gate's metric is {found.metric}."
+    when = f"from {moment(found.first)} to {moment(found.last)}"
+    told = f"On {plural(found.rows, 'row', 'rows')} {when} that it was not trained on; the gate's metric is {found.metric}."
     rows = tuple((name, shown(value), shown(found.training.get(name))) for name, value in found.challenger.metrics.items())
     return Paragraph(told), Table(("metric", "unseen rows", "training rows"), rows, frozenset({1, 2}))
 
@@ -59,7 +60,7 @@ def limits(facts: Facts) -> tuple[str, ...]:
     decision, found = facts.decision, facts.decision.evaluation
     told = []
     if found:
-        told.append(f"It was judged on rows from {found.first} to {found.last}; of later ones nothing is known.")
+        told.append(f"It was judged on rows from {moment(found.first)} to {moment(found.last)}; of later ones nothing is known.")
         told += _weak(found)
     moved = [name for name, value in (facts.details.get("drift") or {}).items() if value > MOVED]
     if moved:
@@ -89,7 +90,7 @@ def _chosen(facts: Facts) -> list[tuple[str, Cell | None]]:
     seconds = facts.details.get("seconds")
     return [
         ("candidate", facts.decision.challenger),
-        ("parameters", ", ".join(f"{name} = {value}" for name, value in facts.decision.params.items()) or "the estimator's own"),
+        ("parameters", settings_in_words(facts.decision.params)),
         ("gate", params.get("gate")),
         ("seed", params.get("seed")),
         ("seconds of the fit", None if seconds is None else f"{seconds:.2g}"),

@@ -96,8 +96,10 @@ def ticks(values: Sequence[float]) -> list[float]:
     [4.4, 4.6, 4.8, 5.0, 5.2, 5.4, 5.6]
     """
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if not high > low:
-        low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+    size = max(abs(low), abs(high))
+    if not high - low > max(1e-6 * size, 1e-300):  # one value, as far as can be written
+        around = 0.1 * size if size > 1e-290 else 0.5
+        low, high = low - around, high + around
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if rough / power <= factor * 1.0001)

@@ -157,8 +157,8 @@ def escaped(text: str) -> str:
     line = re.sub(r":(?=//)", r"\\:", line)
     line = re.sub(r"(?i)(www)\.", r"\1\\.", line)
     line = re.sub(r"(?<=\S)@(?=\S)", r"\\@", line)
-    line = re.sub(r"^(\d+)([.)])", r"\1\\\2", line)
-    return re.sub(r"^([#+\-=>\[])", r"\\\1", line)
+    line = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
+    return re.sub(r"^(>|\[|[#+\-=](?=[\s#+\-=]|$))", r"\\\1", line)
 
 
 def markdown(document: Document) -> str:

@@ -1,6 +1,7 @@
 """What a report and a model card are told from: the decision and what stands beside it, and how figures and names are put in words."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +54,7 @@ def shown(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return "undefined"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value + 0.0:.4g}"  # what is -0.0 becomes 0.0
 
 
 def share(value: float | None) -> str:
@@ -107,19 +108,34 @@ def result(rule: Rule) -> str:
 def rules_table(rules: tuple[Rule, ...]) -> Table:
     """List rules, those that did not pass first."""
     rows = tuple(
-        (result(rule), rule_in_words(rule.name), shown(rule.figure) if rule.figure is not None else "-", _bound(rule), rule.sentence)
+        (
+            result(rule),
+            rule_in_words(rule.name),
+            rule.sentence,
+            *("-" if value is None else shown(value) for value in (rule.figure, rule.bound)),
+        )
         for rule in sorted(rules, key=lambda rule: rule.passed)
     )
-    return Table(("result", "rule", "figure", "bound", "what was found"), rows, frozenset({2, 3}))
-
-
-def _bound(rule: Rule) -> str:
-    return "-" if rule.bound is None else shown(rule.bound)
+    return Table(("result", "rule", "what was found", "figure", "bound"), rows, frozenset({3, 4}))
 
 
 def pairs(rows: list[tuple[str, Cell | None]]) -> Table:
     """List facts by name; those that are not known are left out."""
     return Table(("what", "found"), tuple((name, found) for name, found in rows if found not in (None, "")))
+
+
+def moment(text: str | None) -> str:
+    """Write a moment without what says nothing; what is no moment stays as it is.
+
+    >>> moment("2024-01-28T23:30:00"), moment("2024-01-28T00:00:00"), moment("17"), moment(None)
+    ('2024-01-28 23:30', '2024-01-28', '17', 'unknown')
+    """
+    if text is None:
+        return "unknown"
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d(?:\.\d+)?)?(?:\+00:00)?", text)
+    if found is None:
+        return text
+    return found[1] if found[2] == "00:00" and found[3] in (None, ":00") else f"{found[1]} {found[2]}"
 
 
 def plural(count: int, one: str, several: str) -> str:
@@ -129,3 +145,12 @@ def plural(count: int, one: str, several: str) -> str:
     ('1 row', '2,000 rows')
     """
     return f"{count:,} {one if count == 1 else several}"
+
+
+def settings_in_words(params: Mapping[str, Any]) -> str:
+    """List an estimator's parameters.
+
+    >>> settings_in_words({"alpha": 0.1}), settings_in_words({})
+    ('alpha = 0.1', "the estimator's own")
+    """
+    return ", ".join(f"{name} = {value}" for name, value in params.items()) or "the estimator's own"

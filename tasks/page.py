@@ -28,14 +28,17 @@ a{color:var(--blue)}
 .wide:focus-visible{outline:2px solid var(--blue)}
 table{border-collapse:collapse;font-size:.9rem;min-width:min(100%,20rem)}
 th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;border-bottom:1px solid var(--edge)}
-th{color:var(--soft);font-weight:600;white-space:nowrap}
-td{min-width:3rem;max-width:34rem;overflow-wrap:anywhere}
-td:first-child{min-width:6rem}
-.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+th{color:var(--soft);font-weight:600;vertical-align:bottom}
+td{min-width:7rem;max-width:34rem;overflow-wrap:anywhere}
+td:first-child{min-width:4.5rem;overflow-wrap:normal}
+td:nth-child(3):not(.number){min-width:13rem}
+.number{text-align:right;font-variant-numeric:tabular-nums}
+td.number{min-width:4rem;white-space:nowrap}
 .chart{list-style:none;padding:0;margin:.5rem 0;font-size:.9rem}
 .chart li{display:grid;grid-template-columns:12rem minmax(6rem,1fr) 17rem;gap:0 1rem;align-items:center;padding:.2rem 0}
 .chart .figure{font-variant-numeric:tabular-nums}
-.chart .sides{color:var(--soft);font-size:.8rem}
+.chart .sides{color:var(--soft);font-size:.85rem}
+.sides i{font-style:normal}
 .sides span{display:flex;justify-content:space-between;grid-column:2}
 svg{display:block;width:100%;height:auto;overflow:visible}
 .plot{max-width:30rem;margin:.5rem 0}
@@ -55,7 +58,11 @@ svg text{font-size:11px;fill:var(--soft)}
 .key-challenger{color:var(--blue)}
 .key-champion{color:var(--orange)}
 summary{cursor:pointer;color:var(--soft);font-size:.9rem}
-@media(max-width:44rem){body{font-size:15px}h1{font-size:1.35rem}.chart li{grid-template-columns:1fr;padding:.4rem 0}.chart .sides span{grid-column:1}}
+@media(max-width:44rem){
+body{font-size:15px}h1{font-size:1.35rem}
+.chart li{display:flex;flex-wrap:wrap;justify-content:space-between;padding:.4rem 0}.chart svg{order:3;flex-basis:100%}
+.chart .sides span{flex-basis:100%}
+}
 """
 
 
@@ -113,7 +120,7 @@ def _table(table: Table) -> str:
 
 
 def _chart(chart: Chart) -> str:
-    sides = "".join(f"<b>{_words(side)}</b>" for side in chart.sides)
+    sides = "".join(f"<i>{_words(side)}</i>" for side in chart.sides)
     above = f'<li class="sides"><span>{sides}</span></li>\n' if any(chart.sides) else ""
     rows = "".join(
         f'<li><span class="label">{_words(mark.label)}</span>{drawing}<span class="figure">{_words(mark.figure)}</span></li>\n'

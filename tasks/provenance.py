@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.document import Block, Cell, Chart, Link, Mark, Paragraph, Section, Table
 from tasks.evidence import Budget, Probe
-from tasks.facts import Facts, pairs, plural, rules_table, share, shown
+from tasks.facts import Facts, moment, pairs, plural, rules_table, settings_in_words, share, shown
 from tasks.records import Champion, Decision
 
 SHOWN = 20
@@ -31,11 +31,11 @@ def data(facts: Facts) -> tuple[Block, ...]:
         ("share in quarantine", share(_quarantined(decision))),
     ]
     if found:
-        rows.append(("rows of the snapshot", f"{found.rows:,}, from {found.first} to {found.last}"))
+        rows.append(("rows of the snapshot", f"{found.rows:,}, from {moment(found.first)} to {moment(found.last)}"))
     if decision.evaluation:
         seen, unseen = (found.rows - decision.evaluation.rows if found else None), decision.evaluation
         rows.append(("rows to train on", f"{seen:,}" if seen is not None else None))
-        rows.append(("unseen rows", f"{unseen.rows:,}, from {unseen.first} to {unseen.last}"))
+        rows.append(("unseen rows", f"{unseen.rows:,}, from {moment(unseen.first)} to {moment(unseen.last)}"))
     return pairs(rows), *_target(facts.details), *_drift(facts.details.get("drift") or {})
 
 
@@ -109,7 +109,7 @@ def lineage(facts: Facts) -> list[tuple[str, Cell | None]]:
         ("compared with", champion_in_words(facts.champion)),
         ("served now", champion_in_words(facts.served)),
         ("digest of the model", f"SHA-256 {facts.served.sha256}" if facts.served else None),
-        ("challenger", f"{decision.challenger} {decision.params or ''}".strip() if decision.challenger else None),
+        ("challenger", f"{decision.challenger}: {settings_in_words(decision.params)}" if decision.challenger else None),
         ("code", code.get("git_commit")),
         ("digest of the lock file", f"SHA-256 {code['lock_sha256']}" if "lock_sha256" in code else None),
         ("run in MLflow", _link(f"cycle {decision.cycle} in MLflow", decision.mlflow_url, decision.mlflow_run)),
@@ -123,7 +123,7 @@ def champion_in_words(found: Champion | None) -> str | None:
     if found is None:
         return None
     by = f" by {found.who}" if found.who else ""
-    return f"version {found.version} ({found.candidate}), {found.how}{by} in cycle {found.cycle}, in service since {found.since[:19]}"
+    return f"version {found.version} ({found.candidate}), {found.how}{by} in cycle {found.cycle}, in service since {moment(found.since)}"
 
 
 def _link(text: str, url: str | None, run: str | None) -> Cell | None:

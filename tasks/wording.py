@@ -3,7 +3,7 @@
 from tasks import document, provenance
 from tasks.document import Block, Chart, Document, Drawn, Mark, Paragraph, Section, Table
 from tasks.evidence import Difference, Evaluation, Scores
-from tasks.facts import Facts, interval, plural, rules_table, share, shown
+from tasks.facts import Facts, interval, moment, plural, rules_table, share, shown
 from tasks.records import Decision
 
 
@@ -63,7 +63,7 @@ def markdown(decision: Decision) -> str:
 def told(facts: Facts) -> Document:
     """Tell a decision with everything it rests on; what is not known is left out."""
     decision = facts.decision
-    place = [heading(decision), f"started by {decision.trigger}", *([f"{decision.at[:16].replace('T', ' ')}"] if decision.at else [])]
+    place = [heading(decision), f"started by {decision.trigger}", *([f"{moment(decision.at)} UTC"] if decision.at else [])]
     sections = [_rules(decision), *_comparison(facts), *provenance.sections(facts)]
     if decision.notes:
         sections.append(Section("Notes", (document.Bullets(decision.notes),)))
@@ -167,7 +167,7 @@ def _scores(found: Evaluation) -> tuple[Block, ...]:
     )
     rows = tuple((name, *(shown(scores.metrics.get(name)) for _, scores in models)) for name in found.challenger.metrics)
     table = Table(("metric", *(label for label, _ in models)), rows, frozenset(range(1, len(models) + 1)))
-    when = Paragraph(f"From {found.first} to {found.last}; no model was trained on them.")
+    when = Paragraph(f"From {moment(found.first)} to {moment(found.last)}; no model was trained on them.")
     return when, Drawn(Chart(f"{found.metric}, the gate's metric", "bars", ("model", found.metric), marks)), table
 
 
