@@ -13,7 +13,7 @@ from flows.embedded import connected
 from tasks.errors import UserError
 from tasks.promote import settle_effects
 from tasks.records import Champion
-from tasks.stores import kept, ledger
+from tasks.stores import ledger, models
 
 console = Console()
 
@@ -41,7 +41,7 @@ def roll_back(name: str, *, to: int | None, who: str | None, why: str) -> None:
     if not why.strip():
         raise UserError("A rollback needs a reason: --reason 'why'. It is kept with the champion. Nothing was changed.")
     with connected():
-        kept.fetch(ledger.earlier_champion(name, to))
+        models.load(ledger.earlier_champion(name, to))
         made = ledger.roll_back(name, who=who or getpass.getuser(), why=why, to=to)
         left = settle_effects(name)
     console.print(f"Version {made.version} ({made.candidate}) is the champion of {name} again since {made.since[:19]} UTC.", markup=False)

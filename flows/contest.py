@@ -11,7 +11,7 @@ from tasks.probe import probe
 from flows.cycle import Cycle, recorded, timed, told
 from tasks import crash
 from tasks.budget import Spending, allot
-from tasks.decide import Facts, decide, sentence_of, twins, verdict_of
+from tasks.decide import Circumstances, decide, sentence_of, twins, verdict_of
 from tasks.errors import Breakdown, BrokenPipeline
 from tasks.evaluate import evaluate
 from tasks.evidence import Budget, Evaluation, Rule
@@ -52,7 +52,7 @@ def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> De
         return _kept(Contest(cycle, prepared, chosen, fitted, None, more), draft, (evaluation,), champion)
     contest = Contest(cycle, prepared, chosen, fitted, _spent(cycle, budget, spec, prepared), more)
     draft = replace(draft, evaluation=evaluation)
-    rules = decide(spec.gate, evaluation, champion, budget, _facts(draft, fitted, more))
+    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(spec, draft, fitted, more))
     return _kept(contest, draft, rules, champion) if verdict_of(rules) == "keep" else _published(contest, draft, rules, champion)
 
 
@@ -94,11 +94,11 @@ def _spent(cycle: Cycle, budget: Budget | None, spec: Pipeline, prepared: Prepar
     return Spending(cycle.lease.cycle, budget.evidence, budget.allowed, _moment(spec, prepared))
 
 
-def _facts(draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Facts:
+def _circumstances(spec: Pipeline, draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
     rows = draft.accepted + draft.rejected
     alias = next((note for note in draft.notes if note.startswith("The registry's alias pointed to")), None)
-    return Facts(
-        label_rate=more.get("label_rate"),
+    return Circumstances(
+        label_rate=more["target"]["unseen"].get(str(spec.positive)),
         quarantine_share=draft.rejected / rows if rows else 0.0,
         drift=more.get("drift"),
         fit_seconds=fitted.seconds,

@@ -16,7 +16,7 @@ from tasks.spec import Gate, Kind
 
 
 @dataclass(frozen=True)
-class Facts:
+class Circumstances:
     """What the gate judges beside scores: share of positive labels in the unseen rows, share of this cycle's rows in quarantine, drift of each
     feature (0 to 1), seconds of the fit, and what was found wrong with the registry's alias."""
 
@@ -48,7 +48,7 @@ def _at_least(name: str, found: int, needed: int, what: str) -> Rule:
     )
 
 
-def decide(gate: Gate, evaluation: Evaluation, champion: Champion | None, budget: Budget | None, facts: Facts) -> tuple[Rule, ...]:
+def decide(gate: Gate, evaluation: Evaluation, champion: Champion | None, budget: Budget | None, facts: Circumstances) -> tuple[Rule, ...]:
     """Lay all rules of the gate that need no stored model; `budget` is the error budget as this comparison found it, None without a champion."""
     metric = METRICS[gate.metric]
     steps: list[Callable[[], Iterable[Rule]]] = [partial(_absolute, gate, metric, evaluation), partial(_data, gate, facts)]
@@ -117,7 +117,7 @@ def _error(metric: Metric, value: float) -> float:
     return 1.0 - value if metric.higher_is_better else value
 
 
-def _data(gate: Gate, facts: Facts) -> Iterable[Rule]:
+def _data(gate: Gate, facts: Circumstances) -> Iterable[Rule]:
     if gate.label_rate is not None:
         low, high = gate.label_rate
         yield _within("label_rate", facts.label_rate, low, high, "of the unseen labels are positive")
@@ -146,7 +146,7 @@ def _most(name: str, figure: float | None, most: float, what: str, form: str) ->
     return Rule(name, figure is not None and figure <= most, figure, most, f"{told} {what}; at most {form.format(most)} allowed")
 
 
-def _people(gate: Gate, facts: Facts) -> Iterable[Rule]:
+def _people(gate: Gate, facts: Circumstances) -> Iterable[Rule]:
     if gate.moved_alias == "hold":
         yield Rule("alias", facts.alias is None, None, None, facts.alias or "the registry's alias is where the ledger says", holds=True)
     if gate.approval == "manual":

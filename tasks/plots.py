@@ -10,20 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from tasks.curves import by_model, calibration_bins
 from tasks.evidence import Evaluation
 from tasks.spec import Kind
 
-_COLOURS = {"challenger": "#0b6e4f", "champion": "#8a5a00"}
+_COLOURS = {"challenger": "#0072b2", "champion": "#d55e00"}  # Okabe and Ito's, told apart by every eye
+_STYLES = {"challenger": "-", "champion": "--"}
 _POINTS = 5000
 
 
 def draw(kind: Kind, evaluation: Evaluation, metric: str, into: Path) -> tuple[Path, ...]:
     """Draw what fits the kind of target into the directory and give the files."""
     predictions = pl.read_ipc(evaluation.predictions)
-    models = {"challenger": predictions.drop([name for name in predictions.columns if name.startswith("champion_")])}
-    if any(name.startswith("champion_") for name in predictions.columns):
-        theirs = predictions.select("truth", pl.col("^champion_.*$").name.replace("^champion_", ""))
-        models["champion"] = theirs
+    models = by_model(predictions)
     plots: dict[str, Callable[[Axes], None]] = {"scores": lambda axes: _scores(axes, evaluation, metric)}
     if kind == "regression":
         plots |= {"residuals": lambda axes: _residuals(axes, models), "fit": lambda axes: _fit(axes, models)}
@@ -47,9 +46,10 @@ def _save(name: str, plot: Callable[[Axes], None], into: Path) -> Path:
 def _scores(axes: Axes, evaluation: Evaluation, metric: str) -> None:
     found = [evaluation.challenger, *([evaluation.champion] if evaluation.champion else []), *evaluation.baselines]
     known = [(scores.model, scores.metrics[metric]) for scores in found if scores.metrics.get(metric) is not None]
-    bars = axes.barh(
-        [name for name, _ in known], [value or 0.0 for _, value in known], color=["#0b6e4f", "#8a5a00", "#9a9a9a", "#9a9a9a"][: len(known)]
-    )
+    colours = {evaluation.challenger.model: _COLOURS["challenger"]}
+    colours |= {evaluation.champion.model: _COLOURS["champion"]} if evaluation.champion else {}
+    shades = [colours.get(name, "#9a9a9a") for name, _ in known]
+    bars = axes.barh([name for name, _ in known], [value or 0.0 for _, value in known], color=shades)
     axes.bar_label(bars, fmt="%.4g", padding=3)
     axes.invert_yaxis()
     axes.set(title=f"{metric} on {evaluation.rows:,} unseen rows", xlabel=metric)
@@ -59,7 +59,7 @@ def _scores(axes: Axes, evaluation: Evaluation, metric: str) -> None:
 def _roc(axes: Axes, models: dict[str, pl.DataFrame]) -> None:
     for name, rows in models.items():
         wrong, right, _ = roc_curve(rows["truth"].to_numpy(), rows["p_1"].to_numpy())
-        axes.plot(wrong, right, label=name, color=_COLOURS[name])
+        axes.plot(wrong, right, _STYLES[name], label=name, color=_COLOURS[name])
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":")
     axes.set(title="ROC on the unseen rows", xlabel="false positive rate", ylabel="true positive rate")
     axes.legend()
@@ -67,12 +67,8 @@ def _roc(axes: Axes, models: dict[str, pl.DataFrame]) -> None:
 
 def _calibration(axes: Axes, models: dict[str, pl.DataFrame]) -> None:
     for name, rows in models.items():
-        binned = (
-            rows.group_by((pl.col("p_1") * 10).floor().clip(0, 9).alias("bin"))
-            .agg(pl.col("p_1").mean(), pl.col("truth").mean())
-            .sort("bin")
-        )
-        axes.plot(binned["p_1"], binned["truth"], marker="o", label=name, color=_COLOURS[name])
+        binned = calibration_bins(rows)
+        axes.plot(binned["p_1"], binned["truth"], _STYLES[name], marker="o", label=name, color=_COLOURS[name])
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linestyle=":")
     axes.set(title="Calibration on the unseen rows", xlabel="predicted probability", ylabel="observed share")
     axes.legend()
@@ -102,7 +98,7 @@ def _confusion(axes: Axes, rows: pl.DataFrame) -> None:
     counts = np.zeros((len(labels), len(labels)), dtype=int)
     for truth, predicted, rows_there in rows.group_by("truth", "predicted").len().iter_rows():
         counts[places[truth], places[predicted]] = rows_there
-    axes.imshow(counts, cmap="Greens")
+    axes.imshow(counts, cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
         axes.text(column, row, str(count), ha="center", va="center")
     axes.set(title="Challenger on the unseen rows", xlabel="predicted", ylabel="true", xticks=range(len(labels)), yticks=range(len(labels)))

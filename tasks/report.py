@@ -8,19 +8,27 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import joblib
+import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import crash, plots, wording
+from tasks import card, crash, curves, document, frames, page, plots, wording
+from tasks.document import Block
+from tasks.drift import drift
+from tasks.effects import effects
 from tasks.errors import Unreachable
 from tasks.evidence import Evaluation
+from tasks.facts import Facts
 from tasks.records import Decision, Fitted, Prepared
 from tasks.spec import Pipeline
 from tasks.stores import artifacts, ledger, tracking
@@ -69,7 +77,10 @@ def _plain(name: str) -> str:
 
 
 def details(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str, Any]:
-    """Give what the report of a decision needs beside it: the kind of target, the seconds of the fit, and the parameters of the run."""
+    """Give what the report of a decision needs beside it, as JSON: all that is gone once the cycle's staged files are.
+
+    The kind of target, the seconds of the fit, the parameters of the run, the code, the spread of the target, the drift and the effects of features.
+    """
     params = {f"challenger.{name}": value for name, value in fitted.params.items()} | {
         "challenger": fitted.candidate,
         "seed": pipeline.seed,
@@ -81,19 +92,74 @@ def details(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str,
         "snapshot_sha256": prepared.snapshot.digest,
         "gate": pipeline.gate,
     }
-    return {"kind": pipeline.kind, "seconds": fitted.seconds, "params": {name: str(value) for name, value in params.items()}}
+    rows = pl.read_ipc(prepared.features)
+    before, unseen = rows.head(prepared.train), rows.slice(prepared.train)
+    return {
+        "kind": pipeline.kind,
+        "seconds": fitted.seconds,
+        "params": {name: str(value) for name, value in params.items()},
+        "code": code_version(),
+        "positive": None if pipeline.positive is None else str(pipeline.positive),
+        "features": prepared.columns,
+        "target": {"name": pipeline.target, "training": spread(pipeline, before["_target"]), "unseen": spread(pipeline, unseen["_target"])},
+        "drift": drift(before.drop("_target"), unseen.drop("_target")),
+        **_effects(pipeline, prepared, fitted),
+    }
 
 
-def to_mlflow(decision: Decision, details: Mapping[str, Any]) -> None:
-    """Log parameters, metrics, dataset, plots and the decision itself in the cycle's run, and end it; without a run there is nothing to do.
+def spread(pipeline: Pipeline, target: pl.Series) -> dict[str, float | None]:
+    """Give the share of each label, of the 20 most frequent ones, or the quartiles, mean and ends of a number; what is not finite is None."""
+    if pipeline.kind == "binary":
+        share = int((target == 1).sum()) / max(1, len(target))
+        return {str(pipeline.positive): share, "all others": 1 - share}
+    if pipeline.kind == "multiclass":
+        counts = target.value_counts(sort=True).head(20)
+        return {str(label): count / len(target) for label, count in counts.iter_rows()}
+    quartiles = {"least": 0.0, "25 % below": 0.25, "median": 0.5, "75 % below": 0.75, "greatest": 1.0}
+    found = {name: target.quantile(part, "linear") for name, part in quartiles.items()} | {"mean": cast("float | None", target.mean())}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
+
+
+def _effects(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str, Any]:
+    features, truth = frames.read_staged(prepared, prepared.train, prepared.train + prepared.unseen)
+    try:
+        found = effects(pipeline, joblib.load(fitted.uri), features, truth.to_numpy(), seed=pipeline.seed)
+    except Exception as error:  # whatever the user's estimator raises on shuffled rows, the decision does not rest on this
+        return {"effects": [], "effects_problem": f"{type(error).__name__}: {error}"}
+    return {"effects": [asdict(effect) for effect in found]}
+
+
+def facts_of(decision: Decision, details: Mapping[str, Any]) -> Facts:
+    """Gather what the report tells: the decision, its details, the champions it is about, and curves if the predictions are at hand."""
+    known = {champion.version: champion for champion in ledger.champions(decision.pipeline)}
+    served = known.get(decision.champion or 0) if decision.verdict == "promote" else None
+    return Facts(decision, details, known.get(decision.previous or 0), served, _curves(decision, details))
+
+
+def _curves(decision: Decision, details: Mapping[str, Any]) -> tuple[Block, ...]:
+    path = staged_predictions(decision)
+    return () if path is None else curves.curves(details["kind"], pl.read_ipc(path))
+
+
+def staged_predictions(decision: Decision) -> Path | None:
+    """Give the file of the cycle's predictions; of a cycle that has ended, or on another machine, it is not here."""
+    path = Path(decision.evaluation.predictions) if decision.evaluation else None
+    return path if path and path.is_file() else None
+
+
+def to_mlflow(facts: Facts) -> None:
+    """Log parameters, metrics, dataset, report, model card, plots and the decision itself in the cycle's run, and end it.
+
+    Without a run there is nothing to do.
 
     Raises:
         Unreachable: if MLflow does not take all of it.
     """
-    run = decision.mlflow_run
+    decision, details, run = facts.decision, facts.details, facts.decision.mlflow_run
     if run is None:
         return
-    tags = {"trigger": decision.trigger, "verdict": decision.verdict, "cycle": str(decision.cycle), **code_version()}
+    code = details.get("code") or code_version()
+    tags = {"trigger": decision.trigger, "verdict": decision.verdict, "cycle": str(decision.cycle), **code}
     tags |= {
         "prefect_flow_run": decision.prefect_run or "",
         "prefect_url": decision.prefect_url or "",
@@ -103,23 +169,34 @@ def to_mlflow(decision: Decision, details: Mapping[str, Any]) -> None:
         tracking.log(run, params=details["params"], metrics=figures(decision.evaluation, details["seconds"]), tags=tags)
         if decision.snapshot:
             tracking.log_snapshot(run, decision.pipeline, decision.snapshot)
-        if decision.evaluation and Path(decision.evaluation.predictions).exists():  # of a cycle on another machine they are not here
-            plots.draw(details["kind"], decision.evaluation, decision.evaluation.metric, Path(made))
-        (Path(made) / "decision.md").write_text(wording.markdown(decision))
-        (Path(made) / "decision.json").write_text(json.dumps(decision.as_dict(), indent=1))
+        write(facts, Path(made))
         tracking.log_files(run, Path(made))
 
 
-def to_prefect(decision: Decision) -> None:
-    """Leave the decision as a markdown artifact of the flow run, and a link to the MLflow run.
+def write(facts: Facts, into: Path) -> None:
+    """Write the decision into a directory: as a page, as markdown and as JSON, with the model card, and the plots if predictions are at hand."""
+    decision = facts.decision
+    if decision.evaluation and staged_predictions(decision):
+        plots.draw(facts.details["kind"], decision.evaluation, decision.evaluation.metric, into)
+    told = wording.told(facts)
+    (into / "report.html").write_text(page.html(told), encoding="utf-8")
+    (into / "decision.md").write_text(document.markdown(told), encoding="utf-8")
+    (into / "model_card.md").write_text(card.card(facts), encoding="utf-8")
+    (into / "decision.json").write_text(json.dumps(decision.as_dict(), indent=1), encoding="utf-8")
+
+
+def to_prefect(facts: Facts) -> None:
+    """Leave the report as a markdown artifact of the flow run, and a link to the MLflow run.
 
     Raises:
         Unreachable: if Prefect does not take them.
     """
+    decision = facts.decision
     if decision.prefect_run is None:
         return
     key = decision.pipeline.replace("_", "-").lower()
-    artifacts.markdown(decision.prefect_run, f"{key}-decision", wording.markdown(decision), decision.sentence)
+    text = document.markdown(wording.told(facts))
+    artifacts.markdown(decision.prefect_run, f"{key}-decision", text, decision.sentence)
     if decision.mlflow_url:
         link = f"[cycle {decision.cycle} in MLflow]({decision.mlflow_url})"
         artifacts.markdown(decision.prefect_run, f"{key}-mlflow-run", link, "The run in MLflow")
@@ -146,8 +223,9 @@ def _tell(effect: Effect) -> None:
     if record is None:
         return
     decision = Decision.from_dict(record)
-    to_mlflow(decision, effect.payload)
-    to_prefect(decision)
+    facts = facts_of(decision, effect.payload)
+    to_mlflow(facts)
+    to_prefect(facts)
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.decide import Facts, decide, preconditions, sentence_of, twins, verdict_of
+from tasks.decide import Circumstances, decide, preconditions, sentence_of, twins, verdict_of
 from tasks.evidence import Budget, Difference, Evaluation, Rule, Scores
 from tasks.records import Champion, Fitted, Prepared, Snapshot
 from tasks.spec import Gate
@@ -41,7 +41,7 @@ def evaluation(*, ours: float | None = 0.4, theirs: float | None = 0.5, low: flo
 
 
 def laid(gate: Gate = GATE, found: Evaluation | None = None, champion: Champion | None = CHAMPION, **facts: Any) -> tuple[Rule, ...]:
-    return decide(gate, found or evaluation(), champion, BUDGET if champion else None, Facts(**facts))
+    return decide(gate, found or evaluation(), champion, BUDGET if champion else None, Circumstances(**facts))
 
 
 def failed(found: tuple[Rule, ...]) -> list[str]:
@@ -147,9 +147,9 @@ def test_a_margin_is_what_the_improvement_has_to_exceed() -> None:
 
 
 def test_a_budget_that_is_spent_promotes_nothing() -> None:
-    rules = decide(GATE, evaluation(), CHAMPION, replace(BUDGET, allowed=0.0, sentence="all is spent"), Facts())
+    rules = decide(GATE, evaluation(), CHAMPION, replace(BUDGET, allowed=0.0, sentence="all is spent"), Circumstances())
     assert failed(rules) == ["budget"]
-    assert failed(decide(GATE, evaluation(), CHAMPION, None, Facts())) == ["budget"]
+    assert failed(decide(GATE, evaluation(), CHAMPION, None, Circumstances())) == ["budget"]
 
 
 def test_a_score_too_good_to_be_true_is_held_until_a_person_has_looked() -> None:
