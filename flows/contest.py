@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.golden import digest as golden_digest
-from tasks.probe import probe
 
 from flows.cycle import Cycle, recorded, timed, told
 from tasks import crash
@@ -16,6 +15,7 @@ from tasks.errors import Breakdown, BrokenPipeline
 from tasks.evaluate import evaluate
 from tasks.evidence import Budget, Evaluation, Rule
 from tasks.metrics import METRICS
+from tasks.probe import probe
 from tasks.promote import promote, register, retire
 from tasks.records import Champion, Decision, Fitted, Prepared, Trial
 from tasks.report import details

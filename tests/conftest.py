@@ -10,7 +10,7 @@ from infra import stack
 from infra.parts import Stack
 from tasks import settings
 from tasks.errors import LedgerError
-from tasks.stores.ledger import schema
+from tasks.stores.ledger import access
 from tests.servers import postgres
 
 PIPELINES = Path(__file__).parent / "pipelines"
@@ -77,6 +77,6 @@ def new_ledger(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.M
     yield anew
     for url in made:
         with suppress(LedgerError):  # a test may leave one that is refused
-            schema._open(url).dispose()
+            access._open(url).dispose()
         if request.param == "postgresql":
             postgres.drop_database(url)

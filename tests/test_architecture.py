@@ -53,6 +53,7 @@ OWNERS = {
     "deltalake": {"tasks.stores.lake"},
     "sqlalchemy": {
         "tasks.stores.ledger.schema",
+        "tasks.stores.ledger.access",
         "tasks.stores.ledger.arrivals",
         "tasks.stores.ledger.cycles",
         "tasks.stores.ledger.decisions",

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tasks import settings
 from tasks.records import Arrival
 from tasks.stores import lake, ledger
-from tasks.stores.ledger import schema
+from tasks.stores.ledger import access, schema
 from tests.chaos.world import Content, World
 
 
@@ -97,7 +97,7 @@ def _quarantine(pipeline: str, history: tuple[Arrival, ...]) -> Iterator[str]:
 
 def _cycles(pipeline: str) -> Iterator[str]:
     """No cycle is left running, tokens rise, and every cycle that is done has one decision."""
-    with schema.reading() as connection:
+    with access.reading() as connection:
         rows = connection.execute(sa.select(schema.cycles).where(schema.cycles.c.pipeline == pipeline).order_by(schema.cycles.c.id)).all()
         decided = set(connection.execute(sa.select(schema.decisions.c.cycle).where(schema.decisions.c.pipeline == pipeline)).scalars())
     tokens = [row.token for row in rows]

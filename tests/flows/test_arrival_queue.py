@@ -11,7 +11,7 @@ from flows.queue import hear
 from infra.parts import Stack
 from tasks.errors import LedgerError
 from tasks.stores import files, lake, ledger
-from tasks.stores.ledger import schema
+from tasks.stores.ledger import access
 from tests.landing import take_in_from
 from tests.servers import moto, postgres
 from tests.servers.aws import forget, use
@@ -271,7 +271,7 @@ def test_while_the_ledger_is_away_messages_wait_and_are_heard_once_it_is_back(sc
                 server.start()
             until(lambda: names() == ["first.csv", "a.csv"], "the record")
             until(lambda: scene.left() == 0)
-        schema._open(server.url).dispose()
+        access._open(server.url).dispose()
 
 
 def times_received(scene: Scene) -> int:

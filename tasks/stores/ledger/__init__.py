@@ -4,6 +4,7 @@ Every change is one short transaction; those of a cycle check that it still hold
 registry's alias) is written to the outbox in the same transaction as the decision and done afterwards, so a restart can finish it.
 """
 
+from tasks.stores.ledger.access import identity, now, transaction
 from tasks.stores.ledger.arrivals import (
     count_outstanding,
     give_up,
@@ -26,7 +27,7 @@ from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, 
 from tasks.stores.ledger.outbox import Effect, finish, unfinished
 from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting
 from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, record
-from tasks.stores.ledger.schema import SCHEMA_VERSION, identity, now, transaction
+from tasks.stores.ledger.schema import SCHEMA_VERSION
 
 __all__ = [
     "SCHEMA_VERSION",

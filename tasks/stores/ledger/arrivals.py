@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from tasks.records import Arrival, Look
+from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.leases import Lease, hold
-from tasks.stores.ledger.schema import arrivals, now, reading, transaction
+from tasks.stores.ledger.schema import arrivals
 
 TRIES = 3  # to read an arrival, before it is set aside
 

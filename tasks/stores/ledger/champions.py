@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from tasks.records import Champion
 from tasks.stores.ledger import schema
-from tasks.stores.ledger.schema import reading
+from tasks.stores.ledger.access import reading
 
 
 def champion(pipeline: str) -> Champion | None:

@@ -8,8 +8,9 @@ from sqlalchemy.engine import Connection
 
 from tasks.errors import CycleInProgress
 from tasks.stores.ledger import leases, receipts
+from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.leases import Lease
-from tasks.stores.ledger.schema import cycles, now, reading, transaction
+from tasks.stores.ledger.schema import cycles
 from tasks.triggers import Receipt
 
 

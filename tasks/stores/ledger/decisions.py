@@ -16,10 +16,11 @@ from tasks.budget import Spending
 from tasks.errors import LedgerError
 from tasks.records import Champion, Decision
 from tasks.stores.ledger import proposals, schema
+from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.champions import crown, current_version
 from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.outbox import queue
-from tasks.stores.ledger.schema import cycles, now, reading, transaction
+from tasks.stores.ledger.schema import cycles
 
 
 def decide(

@@ -20,7 +20,8 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tasks import settings
 from tasks.errors import LeaseLost, LedgerError
-from tasks.stores.ledger.schema import leases, reading, transaction
+from tasks.stores.ledger.access import reading, transaction
+from tasks.stores.ledger.schema import leases
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tasks.stores.ledger.schema import now, outbox, reading, transaction
+from tasks.stores.ledger.access import now, reading, transaction
+from tasks.stores.ledger.schema import outbox
 
 
 @dataclass(frozen=True)

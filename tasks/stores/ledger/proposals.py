@@ -14,9 +14,10 @@ from sqlalchemy.engine import Connection, RowMapping
 from tasks.errors import LedgerError, UserError
 from tasks.records import Champion, Decision
 from tasks.stores.ledger import schema
+from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.champions import crown, current_version, history
 from tasks.stores.ledger.outbox import queue
-from tasks.stores.ledger.schema import now, proposals, reading, transaction
+from tasks.stores.ledger.schema import proposals
 
 
 @dataclass(frozen=True)

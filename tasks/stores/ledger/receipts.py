@@ -6,7 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tasks.stores.ledger import schema
-from tasks.stores.ledger.schema import letters, now, reading, transaction
+from tasks.stores.ledger.access import now, reading, transaction
+from tasks.stores.ledger.schema import letters
 from tasks.triggers import Receipt
 
 _BODY = 10_000  # characters of a letter that are kept

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tasks.errors import LedgerError
 from tasks.records import Arrival, Look
 from tasks.stores import ledger
-from tasks.stores.ledger import Lease, schema
+from tasks.stores.ledger import Lease, access, schema
 from tests.servers import postgres
 from tests.servers.postgres import Server
 from tests.waiting import until
@@ -32,7 +32,7 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with postgres.serving() as found:
         monkeypatch.setenv("RATCHET_LEDGER_URL", found.url)
         yield found
-        schema._open(found.url).dispose()
+        access._open(found.url).dispose()
 
 
 def see(uri: str, content: str = "one") -> tuple[Arrival, ...]:
@@ -89,7 +89,7 @@ def test_of_a_transaction_in_which_the_server_crashed_nothing_is_kept_and_all_th
 
 
 def expiry() -> str:
-    with schema.reading() as connection:
+    with access.reading() as connection:
         return str(connection.execute(sa.select(schema.leases.c.expires_at)).scalar_one())
 
 
