@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, get_client
 from prefect.context import FlowRunContext, get_run_context
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import stack
@@ -62,10 +62,8 @@ def connected() -> Iterator[None]:
     stopping their thread costs up to a second at the end of every flow run.
     """
     found = settings.read()
-    with (
-        _variables(stack.environment(found, stack.find(found) or stack.up(found))),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
+    variables = stack.environment(found, stack.find(found) or stack.up(found))
+    with _variables(variables), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_URL: variables["PREFECT_API_URL"]}):
         yield
 
 

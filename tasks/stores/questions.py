@@ -47,7 +47,7 @@ def withdraw(pipeline: str, cycle: int, why: str) -> None:
     """
     mine = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key(pipeline, cycle)]))
     with _reached("take the question back") as client:
-        for run in client.read_flow_runs(flow_run_filter=mine):
+        for run in client.read_flow_runs(flow_run_filter=mine, limit=1):
             if run.state is not None and run.state.type in OPEN:
                 client.set_flow_run_state(run.id, Cancelled(name="Answered", message=why), force=True)
 

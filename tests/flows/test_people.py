@@ -22,13 +22,14 @@ from infra.parts import Stack
 from tasks.errors import UserError
 from tasks.stores import ledger, models, questions
 from tests.landing import toy_rows
+from tests.servers.client import prefect_at
 
 pytestmark = pytest.mark.slow
 TOY = Path(__file__).parents[1] / "pipelines" / "toy.py"
 
 
 @pytest.fixture
-def own(cycle_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own(cycle_home: Path, servers: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the toy's file under a name that no other test has used in the servers, to be edited."""
     name = f"toy_{tmp_path.name}".replace("-", "_")
     (tmp_path / "own").mkdir()
@@ -37,7 +38,8 @@ def own(cycle_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     file.write_text(file.read_text().replace('name="toy"', f'name="{name}"'))
     monkeypatch.setenv("RATCHET_PIPELINES", str(tmp_path / "own"))
     (cycle_home / "inbox" / name).mkdir(parents=True)
-    yield file
+    with prefect_at(servers.prefect_api_url):
+        yield file
 
 
 def gate(file: Path, **given: Any) -> None:
