@@ -234,7 +234,7 @@ def _challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> D
     crash.point("train.chosen")
     candidate = next(part for part in spec.candidates if part.name == chosen.candidate)
     fitted = fit(spec, prepared, candidate, chosen.params, prepared.train, work)
-    evaluation = evaluate(spec, prepared, fitted, champion, work)
+    evaluation = evaluate(spec, prepared, fitted, champion, work, spec.gate.alpha)
     crash.point("evaluate.done")
     rules = decide(spec.gate, evaluation, champion)
     verdict = verdict_of(rules)

@@ -12,14 +12,20 @@ PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BASE = {"tasks.crash", "tasks.triggers", "tasks.spec", "tasks.gates", "tasks.evidence", "tasks.records", "tasks.errors", "tasks.settings"}
 PARTS = {
+    "tasks.blocks",
     "tasks.contract",
     "tasks.formats",
     "tasks.frames",
+    "tasks.golden",
+    "tasks.intervals",
     "tasks.metrics",
     "tasks.notices",
     "tasks.plots",
+    "tasks.ranks",
+    "tasks.resample",
     "tasks.sample",
     "tasks.staging",
+    "tasks.sums",
     "tasks.wording",
 }
 VERBS = {f"tasks.{path.stem}" for path in (ROOT / "tasks").glob("*.py")} - BASE - PARTS - {"tasks.__init__"}
