@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lock bench chaos clean setup packages
+.PHONY: help run test lint lock bench simulate chaos clean setup packages
 SEEDS  ?= 20
 FIRST  ?= 1
 SIEGES ?= 2
@@ -45,6 +45,9 @@ lock: $(READY) ## resolve pyproject.toml anew into requirements.lock (hashes, no
 
 bench: $(READY) ## measure against the floor, in one run, and print the ratios
 	$(BIN)/python -m tests.benchmarks
+
+simulate: $(READY) ## play thousands of streams of decisions on equal and on better models: how often wrong, how soon right
+	$(BIN)/python -m tests.simulation
 
 chaos: $(READY) packages ## play SEEDS=20 stories of faults from seed FIRST=1 and SIEGES=2 sieges, on SQLite and PostgreSQL, and check what is left
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --first $(FIRST) --sieges $(SIEGES)

@@ -1,8 +1,7 @@
-"""Evaluate: score champion, challenger and trivial baselines on the same unseen rows, and give the difference with an interval."""
+"""Evaluate: score champion, challenger and trivial baselines on the same unseen rows, and give the differences with their intervals."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,18 @@ import polars as pl
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from scipy.stats import t as student
 
-from tasks import frames
+from tasks import frames, golden
+from tasks.blocks import entities, groups_of
 from tasks.errors import BrokenPipeline, ModelRejected
 from tasks.evidence import Difference, Evaluation, Scores
-from tasks.metrics import METRICS, Metric, score, score_all
+from tasks.intervals import difference, differences
+from tasks.metrics import METRICS, score, score_all
 from tasks.records import Champion, Fitted, Prepared
 from tasks.spec import Pipeline, Slice
 from tasks.stores import models
 
-BLOCKS = 20
-
-
-def difference(metric: Metric, truth: NDArray[Any], new: pl.DataFrame, old: pl.DataFrame, confidence: float) -> Difference:
-    """Give how much better `new` predicts than `old` on the same rows in order of time, with a two-sided interval.
-
-    The delete-a-group jackknife over 20 consecutive blocks (Kott, "The delete-a-group jackknife", J. Official Statistics 17, 2001), with
-    Student's t of 19 degrees of freedom. Blocks of time keep rows together that are alike, so that n is not overstated. Where
-    the metric is undefined on the whole or without some block, the interval is undefined.
-    """
-    improvement = _improvement(metric, truth, new, old)
-    blocks = np.array_split(np.arange(len(truth)), min(BLOCKS, len(truth)))
-    without = [_improvement(metric, np.delete(truth, block), _drop(new, block), _drop(old, block)) for block in blocks]
-    method = f"delete-a-group jackknife, {len(blocks)} blocks in order of time"
-    if improvement is None or len(blocks) < 2 or any(value is None for value in without):
-        return Difference(metric.name, improvement, None, None, confidence, method)
-    values = np.array(without, dtype=float)
-    groups = len(values)
-    error = math.sqrt((groups - 1) / groups * float(((values - values.mean()) ** 2).sum()))
-    reach = float(student.ppf((1 + confidence) / 2, groups - 1)) * error
-    return Difference(metric.name, improvement, improvement - reach, improvement + reach, confidence, method)
-
-
-def _improvement(metric: Metric, truth: NDArray[Any], new: pl.DataFrame, old: pl.DataFrame) -> float | None:
-    ours, theirs = score(metric, truth, new), score(metric, truth, old)
-    return None if ours is None or theirs is None else metric.better_by(ours, theirs)
-
-
-def _drop(frame: pl.DataFrame, block: NDArray[Any]) -> pl.DataFrame:
-    first, last = int(block[0]), int(block[-1]) + 1
-    return pl.concat([frame.head(first), frame.slice(last)])
+SLICES_ALPHA = 0.05  # the probability that any slice at all is taken for worse, or for better, and is not
 
 
 def constant(pipeline: Pipeline, past: pl.Series, rows: int) -> pl.DataFrame:
@@ -96,8 +66,9 @@ def _chances(pipeline: Pipeline, shares: Mapping[Any, float]) -> dict[str, float
 
 @dataclass(frozen=True)
 class _Unseen:
-    """The rows of the comparison: their target, raw values and named parts."""
+    """The rows of the comparison: their raw values, target and named parts."""
 
+    raw: pl.DataFrame
     truth: NDArray[Any]
     parts: Mapping[str, NDArray[np.bool_]]
 
@@ -116,11 +87,16 @@ def slices_of(pipeline: Pipeline, raw: pd.DataFrame) -> dict[str, NDArray[np.boo
 
 def _mask(name: str, part: Slice, raw: pd.DataFrame) -> NDArray[np.bool_]:
     try:
-        return np.asarray(part.where(raw), dtype=bool)
+        mask = np.asarray(part.where(raw), dtype=bool)
     except Exception as error:  # whatever the user's function raises, it is that function which has to be corrected
         raise BrokenPipeline(
             f"Slice {part.name!r} of {name!r} raised {type(error).__name__}: {error}. Correct it in the pipeline's file."
         ) from error
+    if mask.shape != (len(raw),):
+        raise BrokenPipeline(
+            f"Slice {part.name!r} of {name!r} gave {mask.shape} values for {len(raw)} rows; expected true or false for each."
+        )
+    return mask
 
 
 def scores_of(pipeline: Pipeline, model: str, unseen: _Unseen, predictions: pl.DataFrame) -> Scores:
@@ -135,48 +111,135 @@ def champion_predictions(pipeline: Pipeline, champion: Champion, raw: pl.DataFra
 
     Raises:
         ModelRejected: if its bytes or types are not those the ledger recorded.
-        BrokenPipeline: if its features no longer run on these rows.
+        BrokenPipeline: if its features no longer run on these rows, or it cannot predict them.
     """
     loaded = models.load(champion)
-    frame = frames.to_pandas(raw.select(frames.known_in_time(pipeline)))
-    features = frames.apply_features(loaded.features, frame, pipeline.name)
-    frames.check_features(loaded.columns, features)
-    return frames.predictions_of(pipeline, loaded.estimator, features)
+    return _predicted(pipeline, loaded.estimator, loaded.features, loaded.columns, raw)
 
 
-def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion: Champion | None, into: Path) -> Evaluation:
-    """Score all on the unseen rows and stage their predictions in `into`; a champion that cannot be loaded is reported, not left out."""
+def _predicted(pipeline: Pipeline, model: Any, features: frames.Features, columns: Mapping[str, str], raw: pl.DataFrame) -> pl.DataFrame:
+    made = frames.apply_features(features, frames.to_pandas(raw.select(frames.known_in_time(pipeline))), pipeline.name)
+    frames.check_features(columns, made)
+    try:
+        return frames.predictions_of(pipeline, model, made)
+    except Exception as error:  # an estimator is the user's too, and may refuse a value that it has not met
+        raise BrokenPipeline(
+            f"A model of {pipeline.name!r} raised {type(error).__name__} when it predicted: {error}. Let it take values it was not trained on."
+        ) from error
+
+
+def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion: Champion | None, into: Path, alpha: float) -> Evaluation:
+    """Score all on the unseen rows and stage their predictions in `into`; a champion that cannot be loaded is reported, not left out.
+
+    `alpha` is the one-sided level of what is proven against the champion, on the unseen rows and on the golden set.
+    """
     target, first = pl.scan_ipc(prepared.features).select("_target").collect().to_series(), prepared.train
     raw = pl.read_ipc(prepared.raw)
-    unseen = _Unseen(target.slice(first).to_numpy(), slices_of(pipeline, frames.to_pandas(raw)))
+    unseen = _Unseen(raw, target.slice(first).to_numpy(), slices_of(pipeline, frames.to_pandas(raw)))
     model = joblib.load(challenger.uri)
     ours = frames.predictions_of(pipeline, model, frames.read_staged(prepared, first, first + prepared.unseen)[0])
     theirs, problem = _theirs(pipeline, champion, raw)
-    past = target.head(first)
-    required: dict[str, pl.DataFrame | None] = {
-        "majority" if pipeline.kind != "regression" else "mean": constant(pipeline, past, raw.height)
-    }
-    references: dict[str, pl.DataFrame | None] = {}
-    if pipeline.time is not None:
-        required["last_value"] = lagged(pipeline, target, first, pipeline.label_lag)
-        references = {"previous_row": lagged(pipeline, target, first, 1)} if pipeline.label_lag > 1 else {}
-    metric = METRICS[pipeline.gate.metric]
+    required, references = _baselines(pipeline, target, first)
+    on_golden, golden_problem = _on_golden(pipeline, model, prepared.columns, champion, alpha)
     stage_predictions(unseen.truth, ours, theirs, into / "predictions.arrow")
-    return Evaluation(
+    evaluation = Evaluation(
         rows=raw.height,
         first=prepared.cut,
         last=prepared.snapshot.last,
         challenger=scores_of(pipeline, challenger.candidate, unseen, ours),
         champion=scores_of(pipeline, f"version {champion.version}", unseen, theirs) if champion and theirs is not None else None,
-        baselines=tuple(scores_of(pipeline, name, unseen, made) for name, made in required.items() if made is not None),
-        references=tuple(scores_of(pipeline, name, unseen, made) for name, made in references.items() if made is not None),
-        difference=difference(metric, unseen.truth, ours, theirs, pipeline.gate.confidence) if theirs is not None else None,
+        baselines=tuple(scores_of(pipeline, name, unseen, made) for name, made in required.items()),
+        references=tuple(scores_of(pipeline, name, unseen, made) for name, made in references.items()),
+        difference=None,
         slice_rows={name: int(mask.sum()) for name, mask in unseen.parts.items()},
         predictions=str(into / "predictions.arrow"),
-        metric=metric.name,
+        metric=pipeline.gate.metric,
         training=_training(pipeline, prepared, model),
         champion_error=problem,
+        golden=on_golden,
+        golden_error=golden_problem,
     )
+    return evaluation if theirs is None else replace(evaluation, **_against(pipeline, unseen, ours, theirs, alpha))
+
+
+def _baselines(pipeline: Pipeline, target: pl.Series, first: int) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    """Predict the rows from `first` trivially: the baselines that have to be beaten, and those that are only shown."""
+    rows = len(target) - first
+    required = {"majority" if pipeline.kind != "regression" else "mean": constant(pipeline, target.head(first), rows)}
+    lags = {} if pipeline.time is None else {"last_value": pipeline.label_lag, "previous_row": 1}
+    made = {name: predicted for name, lag in lags.items() if (predicted := lagged(pipeline, target, first, lag)) is not None}
+    if "last_value" in made:
+        required["last_value"] = made["last_value"]
+    return required, {"previous_row": made["previous_row"]} if pipeline.label_lag > 1 and "previous_row" in made else {}
+
+
+def _against(pipeline: Pipeline, unseen: _Unseen, ours: pl.DataFrame, theirs: pl.DataFrame, alpha: float) -> dict[str, Any]:
+    """Hold the challenger's predictions against the champion's: the fields of an `Evaluation` by name."""
+    groups = groups_of(pipeline, unseen.raw)
+    metrics = [metric for metric in METRICS.values() if pipeline.kind in metric.kinds]
+    found = differences(metrics, unseen.truth, ours, theirs, groups=groups, confidence=pipeline.gate.confidence, alpha=alpha)
+    return {
+        "difference": found[pipeline.gate.metric],
+        "differences": found,
+        "slice_differences": slice_differences(pipeline, unseen, ours, theirs),
+        "changed": changed(pipeline, unseen.truth, ours, theirs),
+    }
+
+
+def slice_differences(pipeline: Pipeline, unseen: _Unseen, ours: pl.DataFrame, theirs: pl.DataFrame) -> dict[str, Difference]:
+    """Give the difference in the gate's metric on each slice that has the gate's `min_slice_rows`.
+
+    All levels are divided by the number of those slices (Bonferroni), so that what is proven of one holds for all of them together: with
+    equal models the probability that any slice is proven worse stays below 0.05.
+    """
+    metric, gate = METRICS[pipeline.gate.metric], pipeline.gate
+    tested = {name: mask for name, mask in unseen.parts.items() if mask.sum() >= gate.min_slice_rows}
+    confidence, alpha = 1 - (1 - gate.confidence) / max(1, len(tested)), SLICES_ALPHA / max(1, len(tested))
+    return {
+        name: difference(
+            metric,
+            unseen.truth[mask],
+            ours.filter(mask),
+            theirs.filter(mask),
+            groups=groups_of(pipeline, unseen.raw.filter(mask)),
+            confidence=confidence,
+            alpha=alpha,
+        )
+        for name, mask in tested.items()
+    }
+
+
+def changed(pipeline: Pipeline, truth: NDArray[Any], ours: pl.DataFrame, theirs: pl.DataFrame) -> float | None:
+    """Give the share of rows that are predicted otherwise; of a regression by more than a tenth of the target's standard deviation.
+
+    What is not finite counts as changed; None without rows.
+    """
+    if not len(truth):
+        return None
+    new, old = (made["predicted"].to_numpy() for made in (ours, theirs))
+    if pipeline.kind != "regression":
+        return float((new != old).mean())
+    return float((~(np.abs(new - old) <= np.std(truth) / 10)).mean())
+
+
+def _on_golden(
+    pipeline: Pipeline, model: Any, columns: Mapping[str, str], champion: Champion | None, alpha: float
+) -> tuple[Difference | None, str | None]:
+    """Compare both models on the golden set, or say why that failed; a file that is broken is told of without a champion too."""
+    if pipeline.gate.golden is None:
+        return None, None
+    try:
+        raw = golden.read(pipeline)
+        ours = _predicted(pipeline, model, pipeline.features, columns, raw)
+        theirs = None if champion is None else champion_predictions(pipeline, champion, raw)
+    except (ModelRejected, BrokenPipeline) as error:
+        return None, str(error)
+    if theirs is None:
+        return None, None
+    truth = frames.target_of(pipeline, raw).to_numpy()
+    groups = entities(raw.select(pipeline.blocks)) if isinstance(pipeline.blocks, tuple) else None
+    metric, gate = METRICS[pipeline.gate.metric], pipeline.gate
+    return difference(metric, truth, ours, theirs, groups=groups, confidence=gate.confidence, alpha=alpha), None
 
 
 def _training(pipeline: Pipeline, prepared: Prepared, model: Any) -> dict[str, float | None]:
@@ -200,6 +263,6 @@ def stage_predictions(truth: NDArray[Any], ours: pl.DataFrame, theirs: pl.DataFr
 
 
 @task(name="evaluate", task_run_name="evaluate {challenger.candidate}", cache_policy=NO_CACHE, persist_result=False)
-def evaluate(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion: Champion | None, into: str) -> Evaluation:
-    """Compare the challenger with the champion and the baselines on the unseen rows."""
-    return compare(pipeline, prepared, challenger, champion, Path(into))
+def evaluate(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion: Champion | None, into: str, alpha: float) -> Evaluation:
+    """Compare the challenger with the champion and the baselines on the unseen rows, at level `alpha`."""
+    return compare(pipeline, prepared, challenger, champion, Path(into), alpha)

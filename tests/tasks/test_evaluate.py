@@ -1,92 +1,24 @@
-"""Comparing: metrics that know when they are undefined, differences with intervals, and honest baselines."""
+"""Comparing: honest baselines, slices that share their levels, and what changed."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from flows import pipelines
-from tasks.evaluate import constant, difference, lagged
+from tasks import frames
+from tasks.errors import BrokenPipeline
+from tasks.evaluate import _Unseen, changed, constant, lagged, scores_of, slice_differences, slices_of
+from tasks.evidence import Difference
 from tasks.feature import split
-from tasks.metrics import METRICS, score, score_all
-from tasks.spec import Holdout, Pipeline
-
-
-def chances(values: list[float] | np.ndarray) -> pl.DataFrame:
-    values = np.asarray(values, dtype=float)
-    return pl.DataFrame({"predicted": (values >= 0.5).astype(int), "p_1": values})
-
-
-def test_a_metric_that_cannot_be_computed_is_none_and_never_zero() -> None:
-    one_class = np.ones(5, dtype=int)
-    assert score(METRICS["roc_auc"], one_class, chances([0.1] * 5)) is None
-    assert score(METRICS["accuracy"], np.array([], dtype=int), chances([])) is None
-    assert score(METRICS["log_loss"], one_class, pl.DataFrame({"predicted": one_class})) is None
-    assert score(METRICS["mape"], np.array([0.0, 1.0]), pl.DataFrame({"predicted": [1.0, 1.0]})) is None
-    assert score(METRICS["r2"], np.array([2.0, 2.0]), pl.DataFrame({"predicted": [1.0, 1.0]})) is None
-    assert score(METRICS["mae"], np.array([1.0, 2.0]), pl.DataFrame({"predicted": [math.nan, 1.0]})) is None
-    assert score(METRICS["log_loss"], np.array([0, 1]), chances([math.inf, 0.5])) is None
-
-
-def test_figures_agree_with_their_definitions() -> None:
-    truth, made = np.array([1, 0, 1, 0]), chances([0.9, 0.2, 0.4, 0.6])
-    found = score_all("binary", truth, made)
-    assert found["accuracy"] == 0.5
-    assert found["brier"] == pytest.approx(np.mean([0.01, 0.04, 0.36, 0.36]))
-    assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.8, 0.4, 0.4])))
-    assert found["roc_auc"] == 0.75
-    errors = score_all("regression", np.array([1.0, 3.0]), pl.DataFrame({"predicted": [2.0, 1.0]}))
-    assert (errors["mae"], errors["rmse"]) == (1.5, pytest.approx(math.sqrt(2.5)))
-
-
-def test_several_classes_have_metrics_too() -> None:
-    truth = np.array(["a", "b", "c", "a"])
-    made = pl.DataFrame(
-        {"predicted": ["a", "b", "a", "a"], "p_a": [0.8, 0.1, 0.5, 0.6], "p_b": [0.1, 0.8, 0.2, 0.2], "p_c": [0.1, 0.1, 0.3, 0.2]}
-    )
-    found = score_all("multiclass", truth, made)
-    assert found["accuracy"] == 0.75
-    assert found["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.8, 0.3, 0.6])))
-    assert found["roc_auc"] is not None
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_equal_models_differ_by_nothing(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    made = chances(random.uniform(size=200))
-    found = difference(METRICS["log_loss"], random.integers(0, 2, 200), made, made, 0.95)
-    assert (found.improvement, found.low, found.high) == (0, 0, 0)
-
-
-def test_swapping_the_models_turns_the_interval_round() -> None:
-    random = np.random.default_rng(1)
-    truth = random.integers(0, 2, 500)
-    good, bad = chances(np.clip(truth * 0.4 + random.uniform(0.1, 0.5, 500), 0, 1)), chances(random.uniform(size=500))
-    there, back = difference(METRICS["log_loss"], truth, good, bad, 0.9), difference(METRICS["log_loss"], truth, bad, good, 0.9)
-    assert there.low is not None
-    assert there.low > 0
-    assert (there.improvement, there.low, there.high) == pytest.approx((-(back.improvement or 0), -(back.high or 0), -(back.low or 0)))
-
-
-def test_the_interval_holds_what_it_promises() -> None:
-    """Of 400 comparisons of equally good models, about one in twenty leaves zero out, on either side together."""
-    random, missed = np.random.default_rng(0), 0
-    for _ in range(400):
-        truth = random.integers(0, 2, 400)
-        ours, theirs = (chances(np.clip(0.5 + (truth - 0.5) * 0.4 + random.normal(0, 0.2, 400), 0.01, 0.99)) for _ in range(2))
-        found = difference(METRICS["brier"], truth, ours, theirs, 0.95)
-        missed += not (found.low or 0) <= 0 <= (found.high or 0)
-    assert 8 <= missed <= 36  # a binomial of 400 and 0.05 is outside with probability 0.001
-
-
-def test_an_interval_is_undefined_where_the_metric_is_undefined_without_some_block() -> None:
-    truth = np.array([1] + [0] * 99)
-    found = difference(METRICS["roc_auc"], truth, chances(np.linspace(1, 0, 100)), chances(np.linspace(0, 1, 100)), 0.95)
-    assert found.improvement == 1
-    assert found.low is None
+from tasks.spec import Holdout, Pipeline, Slice
+from tests.pipelines.toy import PIPELINE as TOY
 
 
 def test_baselines_know_only_the_past() -> None:
@@ -112,3 +44,88 @@ def test_no_row_of_the_comparison_is_as_old_as_any_training(order: list[int], ro
     unseen = order[parts.train :]
     assert all(value > trained_until for value in unseen)
     assert not unseen or not parts.train or unseen[0] > order[parts.train - 1]
+
+
+def unseen(rows: int, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray, pl.DataFrame, pl.DataFrame]:
+    """Rows of the toy pipeline with their truth and two models' predictions; the newer one is worse where the colour is green."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 2, rows)
+    raw = pl.DataFrame({"x": random.normal(size=rows), "colour": random.choice(["red", "green"], rows)})
+    hidden = (raw["colour"] == "green").to_numpy()
+    old = np.clip(0.5 + (truth - 0.5) * 0.6 + random.normal(0, 0.1, rows), 0.01, 0.99)
+    new = np.where(hidden, np.clip(old + random.normal(0, 0.3, rows), 0.01, 0.99), 0.5 + (old - 0.5) * 1.2)
+    return raw, truth, chances(np.clip(new, 0.01, 0.99)), chances(old)
+
+
+def chances(values: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({"predicted": (values >= 0.5).astype(int), "p_1": values})
+
+
+def sliced(pipeline: Pipeline, rows: int) -> dict[str, Difference]:
+    raw, truth, new, old = unseen(rows)
+    return slice_differences(pipeline, _Unseen(raw, truth, slices_of(pipeline, frames.to_pandas(raw))), new, old)
+
+
+def test_a_model_that_is_worse_on_one_slice_alone_is_proven_worse_there() -> None:
+    found = sliced(TOY, 2000)
+    assert set(found) == {"colour=red", "colour=green", "positive_x"}
+    green, red = found["colour=green"], found["colour=red"]
+    assert green.proven_high is not None and red.proven_low is not None
+    assert green.proven_high < 0 < red.proven_low
+
+
+def test_the_levels_of_slices_are_parted_among_those_that_are_large_enough() -> None:
+    assert {part.alpha for part in sliced(TOY, 2000).values()} == {0.05 / 3}
+    assert [part.confidence for part in sliced(TOY, 2000).values()] == pytest.approx([1 - 0.05 / 3] * 3)
+    some = replace(TOY, slices=("colour", Slice("few", lambda rows: rows["x"] > 2.5)))
+    assert {name: part.alpha for name, part in sliced(some, 2000).items()} == {"colour=red": 0.025, "colour=green": 0.025}
+
+
+def test_with_equal_models_any_slice_is_proven_worse_in_one_of_twenty_comparisons_at_most() -> None:
+    random, wrong = np.random.default_rng(1), 0
+    pipeline = replace(TOY, slices=("colour",), blocks="rows", gate=replace(TOY.gate, metric="accuracy"))
+    for _ in range(300):
+        raw = pl.DataFrame({"x": random.normal(size=400), "colour": random.choice([f"c{place}" for place in range(5)], 400)})
+        truth = random.integers(0, 2, 400)
+        new, old = (chances(np.where(random.uniform(size=400) < 0.8, truth, 1 - truth).astype(float)) for _ in range(2))
+        found = slice_differences(pipeline, _Unseen(raw, truth, slices_of(pipeline, frames.to_pandas(raw))), new, old)
+        assert len(found) == 5
+        wrong += any((part.proven_high or 0) < 0 for part in found.values())
+    assert binomtest(wrong, 300, 0.05, alternative="greater").pvalue > 1e-3
+
+
+def test_an_empty_slice_and_one_never_seen_are_shown_with_no_rows_and_not_compared() -> None:
+    pipeline = replace(TOY, slices=(Slice("nobody", lambda rows: rows["x"] > 99), Slice("blue", lambda rows: rows["colour"] == "blue")))
+    raw, truth, new, old = unseen(300)
+    parts = slices_of(pipeline, frames.to_pandas(raw))
+    assert {name: int(mask.sum()) for name, mask in parts.items()} == {"nobody": 0, "blue": 0}
+    assert slice_differences(pipeline, _Unseen(raw, truth, parts), new, old) == {}
+    assert scores_of(pipeline, "new", _Unseen(raw, truth, parts), new).slices == {"nobody": {"log_loss": None}, "blue": {"log_loss": None}}
+
+
+def test_a_value_that_is_new_to_a_slices_column_is_a_slice_of_its_own() -> None:
+    raw = frames.to_pandas(pl.DataFrame({"x": [1.0, 2.0, 3.0], "colour": ["red", "blue", None]}))
+    found = slices_of(replace(TOY, slices=("colour",)), raw)
+    assert {name: mask.tolist() for name, mask in found.items()} == {
+        "colour=blue": [False, True, False],
+        "colour=red": [True, False, False],
+    }
+
+
+@pytest.mark.parametrize(
+    ("where", "told"), [(lambda rows: rows["gone"] > 0, "raised KeyError"), (lambda rows: [True], r"gave \(1,\) values for 3 rows")]
+)
+def test_a_slice_that_fails_is_named(where: Any, told: str) -> None:
+    raw = frames.to_pandas(pl.DataFrame({"x": [1.0, 2.0, 3.0]}))
+    with pytest.raises(BrokenPipeline, match=rf"Slice 'bad' of 'toy' {told}"):
+        slices_of(replace(TOY, slices=(Slice("bad", where),)), raw)
+
+
+def test_changed_counts_other_labels_and_other_numbers_by_more_than_a_tenth_of_the_spread() -> None:
+    one, other = pl.DataFrame({"predicted": [0, 1, 1, 0]}), pl.DataFrame({"predicted": [0, 1, 0, 0]})
+    assert changed(TOY, np.zeros(4), one, other) == 0.25
+    assert changed(TOY, np.zeros(0), one.head(0), other.head(0)) is None
+    amounts = replace(TOY, kind="regression", positive=None, gate=replace(TOY.gate, metric="mae"))
+    truth, zeros = np.array([-10.0, 10.0, -10.0, 10.0]), pl.DataFrame({"predicted": [0.0] * 4})
+    assert changed(amounts, truth, zeros, pl.DataFrame({"predicted": [0.99, -1.01, math.nan, 0.0]})) == 0.5
+    assert changed(amounts, np.ones(4), zeros, pl.DataFrame({"predicted": [1e-9, 0.0, 0.0, 0.0]})) == 0.25
