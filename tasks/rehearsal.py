@@ -110,6 +110,7 @@ def rehearse(directory: Path, tell: Callable[[str, Any], None]) -> None:
     signal.alarm(request["seconds"])  # should nobody be left to end this process
     rows, edges = pl.read_ipc(directory / "requests.arrow"), pl.read_ipc(directory / "edges.arrow")
     started = time.perf_counter()
+    kept.prepare_to_load()
     model = kept.load(Champion(**request["candidate"]))
     tell("load", {"seconds": time.perf_counter() - started, "columns": dict(model.columns)})
     tell("all", answers(model, rows))
