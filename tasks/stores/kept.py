@@ -5,6 +5,7 @@ is imported under a name of its own, and what the estimator has of it (a transfo
 """
 
 import hashlib
+import importlib
 import importlib.util
 import io
 import json
@@ -13,8 +14,9 @@ import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pandas as pd
@@ -115,6 +117,22 @@ def allowed(types: list[str]) -> list[str]:
     return types
 
 
+def prepare_to_load() -> None:
+    """Import what loading a model needs, and no more: for a process that serves models and stores none.
+
+    To list the estimators that it trusts by itself, skops imports every module of scikit-learn: half of such a process's start. `TRUSTED`
+    says of all of scikit-learn that it may be loaded, so that the list is not needed, and it is left empty.
+    """
+    import sklearn.utils
+
+    listed = sklearn.utils.all_estimators
+    sklearn.utils.all_estimators = list
+    try:
+        importlib.import_module("skops.io")
+    finally:
+        sklearn.utils.all_estimators = listed
+
+
 def types_of(estimator: Any) -> list[str]:
     """Name the types of an estimator that skops does not trust by itself.
 
@@ -183,13 +201,18 @@ def _definition(champion: Champion, source: Path) -> ModuleType:
         return sys.modules[name]
 
 
+class _TextAlone(SourceFileLoader):
+    """Import a text as it is: no byte code is read from beside it, and none written there, where it would change the model's digest."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _import(name: str, source: Path) -> None:
-    spec = importlib.util.spec_from_file_location(name, source)
-    if spec is None or spec.loader is None:
-        raise ModelRejected(f"{source} cannot be imported; the model is not loaded.")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    loader = _TextAlone(name, str(source))
+    module = sys.modules[name] = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(source)))
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         if not isinstance(getattr(module, "PIPELINE", None), Pipeline):
             raise ModelRejected(f"{source} defines no PIPELINE of tasks.spec; the model is not loaded.")
     except BaseException as error:  # half a module must not be taken for a whole one by the next load

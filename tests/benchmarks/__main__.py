@@ -8,6 +8,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RATCHET_SETTLE", "0")
 
 from tests.benchmarks import burst, cycle, evaluation, history, registering, rows, stopping, sweep, takeover, trigger  # noqa: E402
+from tests.benchmarks import burst, cycle, history, probe, registering, rows, stopping, sweep, takeover, trigger  # noqa: E402
 
 NAMES = [
     "electricity",
@@ -23,6 +24,7 @@ NAMES = [
     "history",
     "takeover",
     "stopping",
+    "probe",
 ]
 
 
@@ -42,6 +44,7 @@ def main() -> None:
         "evaluation": lambda: evaluation.evaluation(min(runs, 3), 100_000 // part),
         "takeover": lambda: takeover.takeover(runs),
         "stopping": lambda: stopping.stopping(runs),
+        "probe": lambda: probe.probe(runs),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),
