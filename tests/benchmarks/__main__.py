@@ -7,9 +7,23 @@ from collections.abc import Callable
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RATCHET_SETTLE", "0")
 
-from tests.benchmarks import burst, cycle, history, registering, rows, stopping, sweep, takeover, trigger  # noqa: E402
+from tests.benchmarks import burst, cycle, history, registering, report, rows, stopping, sweep, takeover, trigger  # noqa: E402
 
-NAMES = ["electricity", "big", "ingest", "arrival", "checks", "register", "trigger", "sweep", "burst", "history", "takeover", "stopping"]
+NAMES = [
+    "electricity",
+    "big",
+    "ingest",
+    "arrival",
+    "checks",
+    "register",
+    "trigger",
+    "sweep",
+    "burst",
+    "history",
+    "takeover",
+    "stopping",
+    "report",
+]
 
 
 def main() -> None:
@@ -27,6 +41,7 @@ def main() -> None:
         "history": lambda: history.history((1, 100, 1_000) if part == 1 else (1, 50, 100), 11 if runs > 1 else 3),
         "takeover": lambda: takeover.takeover(runs),
         "stopping": lambda: stopping.stopping(runs),
+        "report": lambda: report.told(runs),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),
