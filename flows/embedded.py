@@ -10,7 +10,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, get_client
 from prefect.context import FlowRunContext, get_run_context
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import stack
@@ -63,7 +69,10 @@ def connected() -> Iterator[None]:
     """
     found = settings.read()
     variables = stack.environment(found, stack.find(found) or stack.up(found))
-    with _variables(variables), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_URL: variables["PREFECT_API_URL"]}):
+    with (
+        _variables(variables),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_URL: variables["PREFECT_API_URL"]}),
+    ):
         yield
 
 

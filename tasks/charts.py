@@ -59,7 +59,7 @@ def drawn(chart: Chart) -> tuple[str, ...]:
     if chart.kind == "intervals":
         widest = _reach(chart.marks)
         return tuple(interval(mark, _reach([mark]) if chart.scale == "own" else widest) for mark in chart.marks)
-    ends = [0.0, *(value for mark in chart.marks for value in _values(mark))]
+    ends = [0.0, chart.full, *(value for mark in chart.marks for value in _values(mark))]
     low, high = min(ends), max(ends)
     return tuple(bar(mark, low, high if high > low else low + 1) for mark in chart.marks)
 

@@ -75,7 +75,7 @@ class Mark:
 class Chart:
     """Rows of bars from 0, or of points with intervals about 0; drawn each in its own unit, or all on one scale.
 
-    `header` names what labels and figures are, `sides` what it means to be left and right of 0.
+    `header` names what labels and figures are, `sides` what it means to be left and right of 0, `full` what the scale reaches to at least.
     """
 
     title: str
@@ -84,6 +84,7 @@ class Chart:
     marks: tuple[Mark, ...]
     scale: Literal["own", "shared"] = "shared"
     sides: tuple[str, str] = ("", "")
+    full: float = 0.0
 
 
 @dataclass(frozen=True)

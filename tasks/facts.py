@@ -63,7 +63,7 @@ def share(value: float | None) -> str:
     >>> share(0.1234)
     '12.3 %'
     """
-    return "undefined" if value is None else f"{100 * value:.3g} %"
+    return "undefined" if value is None else f"{round(100 * value, 1):g} %"
 
 
 def interval(found: Difference) -> str:

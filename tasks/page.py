@@ -35,7 +35,7 @@ td:nth-child(3):not(.number){min-width:13rem}
 .number{text-align:right;font-variant-numeric:tabular-nums}
 td.number{min-width:4rem;white-space:nowrap}
 .chart{list-style:none;padding:0;margin:.5rem 0;font-size:.9rem}
-.chart li{display:grid;grid-template-columns:12rem minmax(6rem,1fr) 17rem;gap:0 1rem;align-items:center;padding:.2rem 0}
+.chart li{display:grid;grid-template-columns:12rem minmax(6rem,1fr) 19rem;gap:0 1rem;align-items:center;padding:.2rem 0}
 .chart .figure{font-variant-numeric:tabular-nums}
 .chart .sides{color:var(--soft);font-size:.85rem}
 .sides i{font-style:normal}

@@ -69,7 +69,7 @@ def _drift(found: Mapping[str, float]) -> tuple[Block, ...]:
     marks = tuple(Mark(name, value, share(value), colour="other") for name, value in largest)
     more = f" The {SHOWN} largest of {len(found)} are shown." if len(found) > SHOWN else ""
     how = f"Drift is the largest change in the share of one value, or of one tenth of a number's range, from the training rows to the unseen ones.{more}"
-    return Chart("Drift of the inputs", "bars", ("feature", "drift"), marks), Paragraph(how)
+    return Chart("Drift of the inputs", "bars", ("feature", "drift"), marks, full=1.0), Paragraph(how)
 
 
 def _budget(found: Budget) -> tuple[Block, ...]:

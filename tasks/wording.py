@@ -180,7 +180,7 @@ def _effects(facts: Facts, metric: str) -> tuple[Block, ...]:
     if problem:
         return (Paragraph(f"The effects of the features could not be measured: {problem}"),)
     marks = tuple(
-        Mark(name, mean, f"{shown(mean)} ± {shown(noise)}", mean - noise, mean + noise)
+        Mark(name, mean, f"{shown(mean)} ± {noise:.2g}", mean - noise, mean + noise)
         for name, mean, noise in ((one["feature"], one["mean"], one["deviation"]) for one in found)
     )
     title = f"How much worse {metric} gets if a feature's values are shuffled (mean and standard deviation of the shuffles)"

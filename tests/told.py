@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 from markdown_it import MarkdownIt
 
+from tasks import frames
 from tasks.document import Mark, Paragraph, Table
 from tasks.evidence import Budget, Difference, Evaluation, Probe, Rule, Scores
 from tasks.facts import Facts
-from tasks.records import Champion, Decision, Snapshot
+from tasks.records import Champion, Decision, Prepared, Snapshot
+from tasks.spec import Pipeline
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -115,6 +119,18 @@ def hostile(payload: str) -> Facts:
     details["effects"] = [one | {"feature": around(one["feature"], payload)} for one in DETAILS["effects"]]
     champion = around(CHAMPION, payload)
     return Facts(around(DECISION, payload), details, champion, champion, around(FACTS.curves, payload))
+
+
+def staged(pipeline: Pipeline, rows: pl.DataFrame, train: int, into: Path) -> Prepared:
+    """Stage rows as the feature step does."""
+    made = frames.apply_features(pipeline.features, frames.to_pandas(rows.select(frames.known_in_time(pipeline))), pipeline.name)
+    target = frames.target_of(pipeline, rows)
+    pl.from_pandas(made, nan_to_null=False).with_columns(target.alias("_target")).write_ipc(
+        into / "features.arrow", compression="uncompressed"
+    )
+    columns = {str(name): str(dtype) for name, dtype in made.dtypes.items()}
+    snapshot = Snapshot("lake", 1, rows.height, None, None, "ab" * 32)
+    return Prepared(snapshot, str(into / "features.arrow"), "", columns, train, rows.height - train, (), (), (), None, None)
 
 
 @dataclass

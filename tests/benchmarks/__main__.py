@@ -7,8 +7,20 @@ from collections.abc import Callable
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RATCHET_SETTLE", "0")
 
-from tests.benchmarks import burst, cycle, evaluation, history, registering, rows, stopping, sweep, takeover, trigger  # noqa: E402
-from tests.benchmarks import burst, cycle, history, probe, registering, rows, stopping, sweep, takeover, trigger  # noqa: E402
+from tests.benchmarks import (  # noqa: E402
+    burst,
+    cycle,
+    evaluation,
+    history,
+    probe,
+    registering,
+    report,
+    rows,
+    stopping,
+    sweep,
+    takeover,
+    trigger,
+)
 
 NAMES = [
     "electricity",
@@ -25,6 +37,7 @@ NAMES = [
     "takeover",
     "stopping",
     "probe",
+    "report",
 ]
 
 
@@ -45,6 +58,7 @@ def main() -> None:
         "takeover": lambda: takeover.takeover(runs),
         "stopping": lambda: stopping.stopping(runs),
         "probe": lambda: probe.probe(runs),
+        "report": lambda: report.told(runs),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),
