@@ -182,7 +182,7 @@ def _against(pipeline: Pipeline, unseen: _Unseen, ours: pl.DataFrame, theirs: pl
         "difference": found[pipeline.gate.metric],
         "differences": found,
         "slice_differences": slice_differences(pipeline, unseen, ours, theirs),
-        "changed": changed(pipeline, unseen.truth, ours, theirs),
+        "changed": frames.changed(pipeline, unseen.truth, ours, theirs),
     }
 
 
@@ -207,19 +207,6 @@ def slice_differences(pipeline: Pipeline, unseen: _Unseen, ours: pl.DataFrame, t
         )
         for name, mask in tested.items()
     }
-
-
-def changed(pipeline: Pipeline, truth: NDArray[Any], ours: pl.DataFrame, theirs: pl.DataFrame) -> float | None:
-    """Give the share of rows that are predicted otherwise; of a regression by more than a tenth of the target's standard deviation.
-
-    What is not finite counts as changed; None without rows.
-    """
-    if not len(truth):
-        return None
-    new, old = (made["predicted"].to_numpy() for made in (ours, theirs))
-    if pipeline.kind != "regression":
-        return float((new != old).mean())
-    return float((~(np.abs(new - old) <= np.std(truth) / 10)).mean())
 
 
 def _on_golden(

@@ -6,11 +6,13 @@ Raw rows become a pandas frame without target and hindsight: numbers and boolean
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.config
 import pandera.errors
 import pandera.pandas as pa
 import polars as pl
+from numpy.typing import NDArray
 
 from tasks import contract
 from tasks.errors import BrokenPipeline
@@ -126,3 +128,16 @@ def predictions_of(pipeline: Pipeline, model: Any, features: pd.DataFrame) -> pl
         return pl.DataFrame({"predicted": (positive >= 0.5).astype("int64"), "p_1": positive})
     columns = {f"p_{label}": chances[:, place] for place, label in enumerate(model.classes_)}
     return pl.DataFrame({"predicted": labels.gather(chances.argmax(axis=1)), **columns})
+
+
+def changed(pipeline: Pipeline, truth: NDArray[Any], ours: pl.DataFrame, theirs: pl.DataFrame) -> float | None:
+    """Give the share of rows that are predicted otherwise; of a regression by more than a tenth of the target's standard deviation.
+
+    What is not finite counts as changed; None without rows.
+    """
+    if not len(truth):
+        return None
+    new, old = (made["predicted"].to_numpy() for made in (ours, theirs))
+    if pipeline.kind != "regression":
+        return float((new != old).mean())
+    return float((~(np.abs(new - old) <= np.std(truth) / 10)).mean())

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from flows import pipelines
 from tasks import frames
 from tasks.errors import BrokenPipeline
-from tasks.evaluate import _Unseen, changed, constant, lagged, scores_of, slice_differences, slices_of
+from tasks.evaluate import _Unseen, constant, lagged, scores_of, slice_differences, slices_of
 from tasks.evidence import Difference
 from tasks.feature import split
 from tasks.spec import Holdout, Pipeline, Slice
@@ -123,9 +123,9 @@ def test_a_slice_that_fails_is_named(where: Any, told: str) -> None:
 
 def test_changed_counts_other_labels_and_other_numbers_by_more_than_a_tenth_of_the_spread() -> None:
     one, other = pl.DataFrame({"predicted": [0, 1, 1, 0]}), pl.DataFrame({"predicted": [0, 1, 0, 0]})
-    assert changed(TOY, np.zeros(4), one, other) == 0.25
-    assert changed(TOY, np.zeros(0), one.head(0), other.head(0)) is None
+    assert frames.changed(TOY, np.zeros(4), one, other) == 0.25
+    assert frames.changed(TOY, np.zeros(0), one.head(0), other.head(0)) is None
     amounts = replace(TOY, kind="regression", positive=None, gate=replace(TOY.gate, metric="mae"))
     truth, zeros = np.array([-10.0, 10.0, -10.0, 10.0]), pl.DataFrame({"predicted": [0.0] * 4})
-    assert changed(amounts, truth, zeros, pl.DataFrame({"predicted": [0.99, -1.01, math.nan, 0.0]})) == 0.5
-    assert changed(amounts, np.ones(4), zeros, pl.DataFrame({"predicted": [1e-9, 0.0, 0.0, 0.0]})) == 0.25
+    assert frames.changed(amounts, truth, zeros, pl.DataFrame({"predicted": [0.99, -1.01, math.nan, 0.0]})) == 0.5
+    assert frames.changed(amounts, np.ones(4), zeros, pl.DataFrame({"predicted": [1e-9, 0.0, 0.0, 0.0]})) == 0.25
