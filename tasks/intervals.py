@@ -6,9 +6,9 @@ Every bound is one-sided at a level of its own; the interval that is shown is tw
 2. ROC AUC on independent rows: DeLong et al. (Biometrics 44, 1988).
 3. All else: the standard error over resampled groups (`tasks.resample`) times Student's t. A percentile of 2,000 resamples says nothing
    at the small levels of an error budget, and undercovers with few groups; t of G - 1 degrees of freedom is what G independent means ask for
-   (Bell & McCaffrey, Survey Methodology 28, 2002). G is the effective number of groups (Kish), or the groups that hold the rarest class
-   where the metric weighs classes. Blocks of time that are like their neighbours widen the error (`tasks.resample.neighbours`).
-   A loss with rare, huge values on one side only is still judged too kindly: prefer a bounded metric there.
+   (Cameron & Miller, J. of Human Resources 50, 2015). G is the effective number of groups (Kish), or the groups that hold the rarest class
+   where the metric weighs classes. Blocks of time that are like their neighbours widen the error (`tasks.resample.neighbours`). A loss with
+   rare, huge values on one side only is still judged too kindly: prefer a bounded metric there.
 4. Where fewer than 10 groups are scored otherwise by the two models, or no resample differs from another, there is no spread to go by: the
    bound is what the groups that could differ unseen would make of it (the rule of three, Clopper & Pearson).
 
