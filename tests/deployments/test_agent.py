@@ -160,6 +160,15 @@ def test_a_run_that_died_before_its_cycle_began_is_made_good_without_hands(place
     await_cycle(name)
 
 
+def test_what_lands_while_a_run_is_paused_that_has_decided_starts_a_cycle_once_its_lease_is_over(place: Place) -> None:
+    name = place.watched()
+    with snare.laid(place.home, name, "freeze"):
+        place.land(name, "a.csv")
+        await_cycle(name)
+    place.land(name, "b.csv", first=400)
+    assert await_cycle(name, 2, patience=20)["arrivals"] == ["b.csv"]  # long before the first run is ended
+
+
 def test_a_deployment_that_was_deleted_comes_back_and_its_cycle_runs(place: Place) -> None:
     name = place.watched()
     deployment = place.deployment(name)

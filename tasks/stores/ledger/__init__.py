@@ -19,7 +19,7 @@ from tasks.stores.ledger.arrivals import (
     sort_out,
     tally,
 )
-from tasks.stores.ledger.cycles import Cycle, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
+from tasks.stores.ledger.cycles import Cycle, at_work, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
 from tasks.stores.ledger.decisions import (
     Effect,
     champion,
@@ -40,6 +40,7 @@ __all__ = [
     "Cycle",
     "Effect",
     "Lease",
+    "at_work",
     "begin",
     "begun_by_arrivals",
     "champion",
