@@ -14,6 +14,7 @@ from typing import Annotated, ParamSpec
 import typer
 from rich.console import Console
 
+from deployments.plain import lines
 from tasks import settings
 from tasks.errors import RatchetError, UserError
 
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _fail(error: RatchetError, code: int) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(str(error))
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False).print(lines(str(error)))
     sys.exit(code)
 
 

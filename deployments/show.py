@@ -16,8 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from deployments import stack as servers
+from deployments.plain import lines, said
 from flows import pipelines
 from infra.parts import Part, Stack
 from tasks import wording
@@ -36,10 +38,10 @@ def as_json_text(value: Any) -> None:
 
 def stack(found: Stack) -> None:
     """Say where the servers are and how to stop them."""
-    console.print(f"Prefect  {found.prefect_url}", highlight=False)
-    console.print(f"MLflow   {found.mlflow_url}", highlight=False)
+    console.print(said(f"Prefect  {found.prefect_url}"))
+    console.print(said(f"MLflow   {found.mlflow_url}"))
     for part in found.parts:
-        console.print(f"  [dim]{part.name}: {'process ' + str(part.pid) if part.owned else 'not started here'}[/]", highlight=False)
+        console.print(said((f"  {part.name}: {f'process {part.pid}' if part.owned else 'not started here'}", "dim")))
     console.print("Stop them with [bold]ratchet down[/].")
 
 
@@ -54,15 +56,15 @@ def cycle(name: str, source: str | None) -> Decision:
 
     if not console.is_terminal:
         return continuous_training(name, source=source)
-    with console.status(f"{name}: taking in, training, comparing ..."):
+    with console.status(said(f"{name}: taking in, training, comparing ...")):
         return continuous_training(name, source=source)
 
 
-def line(decision: Decision) -> str:
+def line(decision: Decision) -> Text:
     """Give a decision as one line with colours."""
-    verdict = f"[{COLOURS[decision.verdict]}]{decision.verdict.upper():7}[/]"
+    verdict = (f"{decision.verdict.upper():7}", COLOURS[decision.verdict])
     rejected = f"; {decision.rejected:,} rows rejected" if decision.rejected else ""
-    return f"{verdict} cycle {decision.cycle:<3} {wording.brief(decision)}{rejected}"
+    return said(verdict, f" cycle {decision.cycle:<3} {wording.brief(decision)}{rejected}")
 
 
 def decision(made: Decision, *, as_json: bool) -> None:
@@ -70,13 +72,13 @@ def decision(made: Decision, *, as_json: bool) -> None:
     if as_json:
         as_json_text(made.as_dict())
         return
-    console.print(line(made), highlight=False)
-    console.print(f"  {made.sentence}", highlight=False)
+    console.print(line(made))
+    console.print(said(f"  {made.sentence}"))
     for note in made.notes:
-        console.print(f"  [dim]- {note}[/]", highlight=False)
+        console.print(said((f"  - {note}", "dim")))
     for label, url in (("Prefect", made.prefect_url), ("MLflow", made.mlflow_url)):
         if url:
-            console.print(f"  {label:8} {url}", highlight=False, soft_wrap=True)
+            console.print(said(f"  {label:8} {url}"), soft_wrap=True)
 
 
 def status(*, as_json: bool) -> None:
@@ -95,7 +97,8 @@ def status(*, as_json: bool) -> None:
         last, receipt = row["last_decision"], row["receipt"]
         told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
         moment = f"{receipt['outcome']}: {receipt['why']} ({receipt['last_at'][:19]})" if receipt else "-"
-        table.add_row(row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-", moment)
+        cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-", moment)
+        table.add_row(*map(said, cells))
     console.print(table)
 
 
@@ -124,8 +127,9 @@ def arrivals(name: str, limit: int, *, as_json: bool) -> None:
     for part in found:
         state = f"{part.state} (replaced since)" if part.superseded else part.state
         counts = [f"{count:,}" for count in (part.accepted, part.rejected, part.repeated)]
-        table.add_row(str(part.seq), part.name, state, *counts, str(part.cycle or "-"), (part.seen_at or "")[:19], part.reason or "")
-    console.print(table if found else f"Nothing has arrived for {name} yet.")
+        cells = (str(part.seq), part.name, state, *counts, str(part.cycle or "-"), (part.seen_at or "")[:19], part.reason or "")
+        table.add_row(*map(said, cells))
+    console.print(table if found else said(f"Nothing has arrived for {name} yet."))
 
 
 def decisions(name: str, limit: int, *, as_json: bool) -> None:
@@ -137,9 +141,10 @@ def decisions(name: str, limit: int, *, as_json: bool) -> None:
         return
     table = Table("cycle", "at", "trigger", "decision", "champion", "why")
     for row in found:
-        coloured = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]"
-        table.add_row(str(row["cycle"]), (row["at"] or "")[:19], row["trigger"], coloured, str(row["champion"] or "-"), row["sentence"])
-    console.print(table if found else f"No cycle of {name} has ended yet.")
+        coloured = said((row["verdict"], COLOURS[row["verdict"]]))
+        first = (str(row["cycle"]), (row["at"] or "")[:19], row["trigger"])
+        table.add_row(*map(said, first), coloured, *map(said, (str(row["champion"] or "-"), row["sentence"])))
+    console.print(table if found else said(f"No cycle of {name} has ended yet."))
 
 
 def why(name: str, cycle: int | None, *, as_json: bool) -> None:
@@ -156,7 +161,7 @@ def why(name: str, cycle: int | None, *, as_json: bool) -> None:
     elif as_json:
         as_json_text(record)
     else:
-        console.print(Markdown(wording.markdown(Decision.from_dict(record))))
+        console.print(Markdown(lines(wording.markdown(Decision.from_dict(record)))))
 
 
 def _newest(name: str) -> int:
@@ -173,7 +178,7 @@ def _failure(name: str, number: int, *, as_json: bool) -> None:
     if as_json:
         as_json_text({"cycle": found.id, "state": found.state, "error": found.error})
         return
-    console.print(f"Cycle {found.id} of {name} has no decision: it is {found.state}. {found.error or ''}", highlight=False)
+    console.print(said(f"Cycle {found.id} of {name} has no decision: it is {found.state}. {found.error or ''}"))
 
 
 def findings(name: str, *, as_json: bool) -> bool:
@@ -185,9 +190,8 @@ def findings(name: str, *, as_json: bool) -> bool:
         as_json_text([asdict(finding) for finding in found])
     else:
         for finding in found:
-            console.print(
-                f"{'[green]pass[/]' if finding.passed else '[bold red]FAIL[/]'}  {finding.rule}: {finding.sentence}", highlight=False
-            )
+            passed = ("pass", "green") if finding.passed else ("FAIL", "bold red")
+            console.print(said(passed, f"  {finding.rule}: {finding.sentence}"))
     return all(finding.passed for finding in found)
 
 
