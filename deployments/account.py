@@ -63,6 +63,7 @@ def why(name: str, file: str, *, as_json: bool) -> None:
     Raises:
         UserError: if no such file was ever seen, with what the source says of it now.
     """
+    file = file.encode(errors="backslashreplace").decode()  # a name that is no text was ignored, and is told so
     found = ledger.named(name, file) or ledger.named(name, str(Path(file).expanduser().absolute()))
     if not found:
         raise UserError(_unknown(name, file))

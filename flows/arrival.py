@@ -26,6 +26,7 @@ from tasks.triggers import Receipt, Watched
 logger = logging.getLogger(__name__)
 
 GRACE = 3.0  # seconds in which what was asked for should have begun
+PAUSE = 0.5  # seconds until a source that could not be watched is tried again, doubled each time up to the time of a sweep
 BUSY = 20  # a sweep may take at most one part in so many of the time
 
 
@@ -43,6 +44,8 @@ class Watcher:
         self._next_sweep = 0.0
         self._asked: tuple[str, float] = ("", 0.0)
         self._born, self._tries = uuid4().hex, 0
+        self._unseen: str | None = None  # why the file system cannot be heard, "" if it is, None if that is not known yet
+        self._warned = ""
         self._threads = [threading.Thread(target=self._run, name=f"watch {watched.name}", daemon=True)]
         if not watched.source.startswith("s3://"):
             self._threads.append(threading.Thread(target=self._see, name=f"see {watched.name}", daemon=True))
@@ -168,16 +171,39 @@ class Watcher:
         self._wake.set()
 
     def _see(self) -> None:
-        """Hear from the file system; where it cannot be watched, the sweeps see all of it."""
+        """Hear from the file system; where it cannot be watched, the sweeps see all of it, and it is tried again."""
+        pause = PAUSE
         while not self._stop.is_set():
+            self._unseen = None
             try:
                 for changed in files.watch(self.watched.source, self._stop):
-                    self._notice(changed)
-                self._next_sweep = 0.0  # the source is another directory now
+                    pause = PAUSE
+                    self._watching_on()
+                    if changed:
+                        self._notice(changed)
+                self._sweep_now()  # the source is another directory now, or none
             except (OSError, RuntimeError) as error:
-                logger.warning("%s: %s cannot be watched: %s. It is listed every so often.", self.watched.name, self.watched.source, error)
-            self._wake.set()
-            self._stop.wait(settings.read().sweep)
+                self._not_watching(error)
+                pause = PAUSE if isinstance(error, FileNotFoundError) else min(2 * pause, max(PAUSE, settings.read().sweep))
+            self._stop.wait(pause)
+
+    def _watching_on(self) -> None:
+        """Sweep once a watch has begun: what landed before was not heard of."""
+        if self._unseen is None:
+            self._unseen = ""
+            self._sweep_now()
+
+    def _not_watching(self, error: Exception) -> None:
+        if self._unseen == "":  # what was to be told of just now is lost
+            self._sweep_now()
+        self._unseen = f"{self.watched.source} cannot be watched: {error}. It is listed, and tried again."
+        if self._unseen != self._warned:
+            self._warned = self._unseen
+            logger.warning("%s: %s", self.watched.name, self._unseen)
+
+    def _sweep_now(self) -> None:
+        self._next_sweep = 0.0
+        self._wake.set()
 
     def _hear(self) -> None:
         """Hear from the queue; where it does not answer, the sweeps see all of it."""
