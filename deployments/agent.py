@@ -118,6 +118,7 @@ class Agent:
     def _close_dead(self) -> None:
         with get_client(sync_client=True) as client:
             reconcile.close_dead(client, self.dispatcher.mine())
+            reconcile.close_tasks(client)
 
     def _settle(self) -> None:
         """Do what was left to do outside, where no cycle is about to."""

@@ -279,3 +279,21 @@ def test_a_killed_agent_leaves_its_cycle_to_end_and_the_next_agent_takes_up_what
         os.kill(pid, signal.SIGKILL)
     with agent(own):
         assert set(await_cycle(name)["arrivals"]) == {"a.csv", "b.csv"}
+
+
+def test_a_task_in_which_a_cycle_was_killed_is_closed_with_the_run_and_the_reason(own: Place) -> None:
+    with agent(own, RATCHET_CRASH_AT="clean.marked:SIGKILL"):
+        name = own.watched()
+        own.land(name, "a.csv")
+        crashed = {"deployments": {"name": {"any_": [name]}}, "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}}
+        run = until(lambda: own.api.post("flow_runs/filter", json=crashed).json(), "the crash", 90)[-1]
+        tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+
+        def ended() -> list[dict[str, Any]] | None:
+            found = own.api.post("task_runs/filter", json=tasks).json()
+            states = [one["state"] for one in found]
+            return states if "CRASHED" in {one["type"] for one in states} else None
+
+        states = until(ended, "the end of the task")
+    assert {one["type"] for one in states} == {"COMPLETED", "CRASHED"}
+    assert "signal SIGKILL" in next(one["message"] for one in states if one["type"] == "CRASHED")
