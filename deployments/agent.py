@@ -19,7 +19,7 @@ from deployments.dispatch import Dispatcher
 from flows import pipelines
 from flows.arrival import Watcher
 from flows.embedded import impatient
-from tasks.errors import RatchetError
+from tasks.errors import RatchetError, Unreachable
 from tasks.stores import ledger
 from tasks.triggers import Receipt
 
@@ -69,7 +69,8 @@ class Agent:
             self._tried.pop(name, None)
         for name, digest in known.items():
             watcher, (tried, at) = self._watchers.get(name), self._tried.get(name, ("", 0.0))
-            if watcher is not None and watcher.alive and watcher.watched.digest == digest and name not in self._missing:
+            good = watcher is not None and watcher.alive and not watcher.held and watcher.watched.digest == digest
+            if good and name not in self._missing:
                 continue
             if tried != digest or time.monotonic() - at > 12 * EVERY:
                 self._tried[name] = (digest, time.monotonic())
@@ -79,8 +80,8 @@ class Agent:
         try:
             found = dispatch.ask(children.registered, name, stop=self.stop)
         except RatchetError as error:
-            logger.error("%s is not watched: %s", name, error)
-            ledger.record(name, Receipt("skipped", "pipeline", f"its file cannot be used: {error}"))
+            if not self.stop.is_set():
+                self._not_registered(name, str(error))
             return
         if name in self._watchers:
             self._watchers.pop(name).end()
@@ -93,9 +94,24 @@ class Agent:
         self._watchers[name].begin()
         logger.info("%s: watching %s", name, found.watched.source)
 
+    def _not_registered(self, name: str, error: str) -> None:
+        """Say why a pipeline could not be registered. What lands is recorded if it was watched before; no run is started in vain."""
+        if Unreachable.__name__ in error:
+            logger.warning("%s is not registered yet: %s", name, error)
+            self._tried.pop(name, None)
+            return
+        logger.error("%s: its file cannot be used: %s", name, error)
+        why = Receipt("skipped", "pipeline", f"its file cannot be used: {error}")
+        if name in self._watchers:
+            self._watchers[name].hold(why)
+        else:
+            ledger.record(name, why)
+
     def _start(self, name: str, about: str) -> Receipt | None:
         """Start a cycle without the automation; where that was switched off by hand, leave it so and say so."""
         try:
+            if pipelines.digest(name) != self._watchers[name].watched.digest:
+                return Receipt("waited", "pipeline", "its file was edited and is read first")
             if dispatch.ask(children.automation_is_on, name, stop=self.stop) is False:
                 return Receipt(
                     "waited", "switched_off", "the automation is switched off in Prefect; switch it on, or start a cycle by hand"

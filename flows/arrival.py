@@ -46,6 +46,7 @@ class Watcher:
         self._born, self._tries = uuid4().hex, 0
         self._unseen: str | None = None  # why the file system cannot be heard, "" if it is, None if that is not known yet
         self._warned = ""
+        self._held: Receipt | None = None
         self._threads = [threading.Thread(target=self._run, name=f"watch {watched.name}", daemon=True)]
         if not watched.source.startswith("s3://"):
             self._threads.append(threading.Thread(target=self._see, name=f"see {watched.name}", daemon=True))
@@ -66,6 +67,16 @@ class Watcher:
     def alive(self) -> bool:
         """Tell whether all of its threads work."""
         return all(thread.is_alive() for thread in self._threads)
+
+    def hold(self, why: Receipt) -> None:
+        """Go on recording what lands, but ask for no cycle: none could run. That is on record, now and with whatever lands."""
+        self._held = why
+        ledger.record(self.watched.name, why)
+
+    @property
+    def held(self) -> bool:
+        """Tell whether it asks for no cycle."""
+        return self._held is not None
 
     def look(self) -> None:
         """Look again now: a cycle has ended, or somebody asks."""
@@ -121,6 +132,8 @@ class Watcher:
         name = self.watched.name
         found = situation(name, self.watched.digest, self._retrain.timezone)
         decided = due(self._retrain, found)
+        if self._held is not None:
+            decided = Due(False, replace(self._held, outstanding=found.outstanding) if new else None)
         if not decided.now or decided.receipt is None:
             if decided.receipt is not None and not (decided.receipt.rule == "running" and not new):
                 ledger.record(name, decided.receipt)

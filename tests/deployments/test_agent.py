@@ -211,6 +211,24 @@ def test_files_that_cannot_be_used_stop_no_other_and_are_watched_once_they_are_r
     await_cycle(broken)
 
 
+def test_a_file_that_no_longer_imports_is_said_to_be_so_and_what_lands_waits_until_it_is_right(place: Place) -> None:
+    name = place.watched()
+    place.land(name, "a.csv")
+    await_cycle(name)
+    path = place.own / f"{name}.py"
+    right = path.read_text()
+    path.write_text("import nothing_of_that_name\n")
+    place.land(name, "b.csv", first=400)
+    until(lambda: ledger.receipts(name)[0].rule == "pipeline" and "nothing_of" in ledger.receipts(name)[0].why, "the receipt", 60)
+    place.land(name, "c.csv", first=500)
+    until(lambda: "c.csv" in {found.name for found in ledger.history(name)}, "the record")
+    time.sleep(8)  # in which runs would be insisted on
+    assert ledger.receipts(name)[0].rule == "pipeline"
+    assert len(place.api.post("flow_runs/filter", json={"deployments": {"name": {"any_": [name]}}}).json()) <= 2
+    path.write_text(right)
+    assert set(await_cycle(name, 2)["arrivals"]) == {"b.csv", "c.csv"}
+
+
 @contextmanager
 def agent(place: Place, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run an agent of the test's own; whatever is left of it is killed at the end."""
