@@ -1,5 +1,6 @@
 """The account of a source: what became of every file, and of one file the whole story, version by version, with every receipt."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def why(name: str, file: str, *, as_json: bool) -> None:
         UserError: if no such file was ever seen, with what the source says of it now.
     """
     file = file.encode(errors="backslashreplace").decode()  # a name that is no text was ignored, and is told so
-    found = ledger.named(name, file) or ledger.named(name, str(Path(file).expanduser().absolute()))
+    found = _named(name, file)
     if not found:
         raise UserError(_unknown(name, file))
     told = [_told(name, arrival) for arrival in found]
@@ -73,6 +74,13 @@ def why(name: str, file: str, *, as_json: bool) -> None:
         return
     for one in told:
         _print(one)
+
+
+def _named(name: str, file: str) -> tuple[Arrival, ...]:
+    """Find a file by name or address, as it was typed or as another system writes the same letters."""
+    spelt = (file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD")))
+    asked = [way for one in spelt for way in (one, str(Path(one).expanduser().absolute()))]
+    return next((found for one in asked if (found := ledger.named(name, one))), ())
 
 
 def _told(name: str, arrival: Arrival) -> Told:
@@ -96,7 +104,7 @@ def _unknown(name: str, file: str) -> str:
 
 def _print(told: Told) -> None:
     arrival = told.arrival
-    state = f"{arrival.state}, replaced since" if arrival.superseded else arrival.state
+    state = f"{arrival.state}, {after}" if (after := show.afterwards(arrival)) else arrival.state
     console.print(said((arrival.name, "bold"), f"  arrival {arrival.seq}, {state}"))
     console.print(said(f"  seen {(arrival.seen_at or '')[:19]} UTC, {arrival.size:,} bytes, sha256 {arrival.sha256[:12]}"))
     if arrival.state in ("ingested", "quarantined"):

@@ -1,7 +1,8 @@
 """What the `ratchet` command shows: tables for people, JSON of a documented shape for programs.
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
-- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running", "receipt"}]}
+- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
+   "running_cycle", "receipt"}]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
@@ -9,7 +10,7 @@ JSON shapes (fields may be added, none is renamed or removed within a `record_ve
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +25,7 @@ from flows import pipelines
 from infra.parts import Part, Stack
 from tasks import wording
 from tasks.errors import UserError
-from tasks.records import Decision
+from tasks.records import Arrival, Decision
 from tasks.stores import ledger
 
 console = Console()
@@ -97,21 +98,33 @@ def status(*, as_json: bool) -> None:
         last, receipt = row["last_decision"], row["receipt"]
         told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
         moment = f"{receipt['outcome']}: {receipt['why']} ({receipt['last_at'][:19]})" if receipt else "-"
-        cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-", moment)
+        cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), _running(row), moment)
         table.add_row(*map(said, cells))
     console.print(table)
+
+
+def _running(row: Mapping[str, Any]) -> str:
+    """Say which cycle runs, and in which process."""
+    host, _, process = (row["running"] or "").partition("/")
+    if row["running"] is None or row["running_cycle"] is None:
+        return "-"
+    where = "" if ledger.holder().startswith(f"{host}/") else f" on {host.partition(':')[0]}"
+    return f"cycle {row['running_cycle']}, process {process.partition('/')[0]}{where}"
 
 
 def _state(name: str) -> dict[str, Any]:
     champion = ledger.champion(name)
     last = ledger.decisions(name, limit=1)
     receipt = next(iter(ledger.receipts(name, limit=1)), None)
+    newest = ledger.last_cycle(name)
+    running = newest if newest and ledger.at_work(newest) else None
     return {
         "name": name,
         "champion": champion.version if champion else None,
         "last_decision": {key: last[0][key] for key in ("cycle", "verdict", "sentence", "at")} if last else None,
         "outstanding": ledger.count_outstanding(name)[0],
         "running": ledger.lease_holder(name),
+        "running_cycle": running.id if running else None,
         "receipt": asdict(receipt) if receipt else None,
     }
 
@@ -125,11 +138,16 @@ def arrivals(name: str, limit: int, *, as_json: bool) -> None:
         return
     table = Table("#", "arrival", "state", "accepted", "rejected", "repeats", "cycle", "seen", "why")
     for part in found:
-        state = f"{part.state} (replaced since)" if part.superseded else part.state
+        state = f"{part.state} ({after})" if (after := afterwards(part)) else part.state
         counts = [f"{count:,}" for count in (part.accepted, part.rejected, part.repeated)]
         cells = (str(part.seq), part.name, state, *counts, str(part.cycle or "-"), (part.seen_at or "")[:19], part.reason or "")
         table.add_row(*map(said, cells))
     console.print(table if found else said(f"Nothing has arrived for {name} yet."))
+
+
+def afterwards(arrival: Arrival) -> str:
+    """Say what became of an arrival's file since: "" if it is the newest version."""
+    return ledger.UNREAD.get(arrival.reason or "", "replaced since") if arrival.superseded else ""
 
 
 def decisions(name: str, limit: int, *, as_json: bool) -> None:

@@ -110,7 +110,7 @@ def _unfinished(newest: ledger.Cycle | None) -> str | None:
     if newest is None or newest.state == "done":
         return None
     if newest.state == "running":
-        return f"cycle {newest.id} ended without a decision, its process is gone"
+        return f"cycle {newest.id} ended without a decision: its process is gone, or was silent for longer than its lease"
     return f"cycle {newest.id} failed: {(newest.error or '').partition('. ')[0][:200]}"
 
 

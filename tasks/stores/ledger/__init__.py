@@ -5,6 +5,8 @@ registry's alias) is written to the outbox in the same transaction as the decisi
 """
 
 from tasks.stores.ledger.arrivals import (
+    GONE,
+    UNREAD,
     count_outstanding,
     give_up,
     history,
@@ -36,10 +38,12 @@ from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, re
 from tasks.stores.ledger.schema import SCHEMA_VERSION, identity, now, transaction
 
 __all__ = [
+    "GONE",
     "SCHEMA_VERSION",
     "Cycle",
     "Effect",
     "Lease",
+    "UNREAD",
     "at_work",
     "begin",
     "begun_by_arrivals",
