@@ -72,10 +72,13 @@ def quiet(function: Callable[P, None]) -> Callable[P, None]:
 
 @app.command()
 def up() -> None:
-    """Start the servers and the agent, which watches the sources and runs the cycles, or find them running; print where they are."""
-    from deployments import show, stack
+    """Start the servers and the agent, which watches the sources and runs the cycles, or find them running; print where they are.
 
-    show.stack(stack.up())
+    It returns once the sources are watched, or it is known why one is not. An agent that runs already keeps the settings that it was started with.
+    """
+    from deployments import starting
+
+    starting.up()
 
 
 @app.command()

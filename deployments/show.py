@@ -2,7 +2,7 @@
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
 - `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
-   "running_cycle", "receipt"}]}
+   "running_cycle", "receipt", "watched", "watch_note"}]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
@@ -20,7 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from deployments import stack as servers
+from deployments import watches
 from deployments.plain import lines, said
+from deployments.watches import Watch
 from flows import pipelines
 from infra.parts import Part, Stack
 from tasks import wording
@@ -85,7 +87,8 @@ def decision(made: Decision, *, as_json: bool) -> None:
 def status(*, as_json: bool) -> None:
     """Show the servers and every pipeline's state."""
     found = servers.find()
-    rows = [_state(name) for name in pipelines.names()]
+    seen = watches.read()
+    rows = [_state(name) | _watched(name, seen) for name in pipelines.names()]
     if as_json:
         as_json_text({"stack": {part.name: part.url for part in found.parts} if found else None, "pipelines": rows})
         return
@@ -93,14 +96,34 @@ def status(*, as_json: bool) -> None:
         stack(found)
     else:
         console.print("The embedded servers are not running; [bold]ratchet up[/] starts them.")
-    table = Table("pipeline", "champion", "last decision", "outstanding", "running", "last moment to retrain")
+    table = Table("pipeline", "champion", "last decision", "outstanding", "running", "watched", "last moment to retrain")
     for row in rows:
         last, receipt = row["last_decision"], row["receipt"]
         told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
         moment = f"{receipt['outcome']}: {receipt['why']} ({receipt['last_at'][:19]})" if receipt else "-"
-        cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), _running(row), moment)
+        cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), _running(row), _eye(row), moment)
         table.add_row(*map(said, cells))
     console.print(table)
+
+
+def _watched(name: str, seen: Mapping[str, Watch] | None) -> dict[str, Any]:
+    """Tell whether somebody watches a pipeline's source now, and if not, why."""
+    if seen is None:
+        alive = any(part.name == "agent" and part.alive for part in servers.parts())
+        return {"watched": False, "watch_note": "the agent has just been started" if alive else "no agent runs; `ratchet up` starts it"}
+    watch, file = seen.get(name), str(pipelines.path(name))
+    if watch is not None and watch.file == file:
+        return {"watched": watch.watched, "watch_note": watch.note or ("" if watch.watched else "not yet")}
+    other = "; ".join(servers.differences())
+    return {
+        "watched": False,
+        "watch_note": f"the agent runs with other settings ({other}): `ratchet down`, then `ratchet up`" if other else "not yet",
+    }
+
+
+def _eye(row: Mapping[str, Any]) -> str:
+    said_so = "yes" if row["watched"] else "no"
+    return f"{said_so}: {row['watch_note']}" if row["watch_note"] else said_so
 
 
 def _running(row: Mapping[str, Any]) -> str:

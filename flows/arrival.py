@@ -47,6 +47,7 @@ class Watcher:
         self._unseen: str | None = None  # why the file system cannot be heard, "" if it is, None if that is not known yet
         self._warned = ""
         self._held: Receipt | None = None
+        self._looked_first, self._trouble = False, ""
         self._threads = [threading.Thread(target=self._run, name=f"watch {watched.name}", daemon=True)]
         if not watched.source.startswith("s3://"):
             self._threads.append(threading.Thread(target=self._see, name=f"see {watched.name}", daemon=True))
@@ -67,6 +68,16 @@ class Watcher:
     def alive(self) -> bool:
         """Tell whether all of its threads work."""
         return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def watching(self) -> bool:
+        """Tell whether it has looked once, and hears of changes or knows that it cannot."""
+        return self.alive and self._looked_first and (self._unseen is not None or self.watched.source.startswith("s3://"))
+
+    @property
+    def note(self) -> str:
+        """Say what keeps it from watching as it should, "" if nothing does."""
+        return (self._held.why if self._held else "") or self._trouble or self._unseen or ""
 
     def hold(self, why: Receipt) -> None:
         """Go on recording what lands, but ask for no cycle: none could run. That is on record, now and with whatever lands."""
@@ -90,8 +101,11 @@ class Watcher:
 
     def _looked(self) -> float:
         try:
-            return self._once()
+            again = self._once()
+            self._looked_first = True
+            return again
         except RatchetError as error:  # the source or the ledger is out of reach: told, and tried again
+            self._trouble = str(error)
             logger.warning("%s: %s", self.watched.name, error)
             self._next_sweep = 0.0  # what was heard of meanwhile is forgotten: a sweep sees it
             return min(GRACE, settings.read().sweep)
@@ -101,7 +115,8 @@ class Watcher:
         try:
             seen = self._observed()
         except SourceUnavailable as error:
-            ledger.record(self.watched.name, Receipt("skipped", "source", str(error)))
+            self._trouble = str(error)
+            ledger.record(self.watched.name, Receipt("skipped", "source", self._trouble))
             seen = Observation(0, (), (), ())
             self._next_sweep = time.monotonic() + min(GRACE, settings.read().sweep)
         decided = self._decide(seen.recorded)
@@ -122,6 +137,7 @@ class Watcher:
         else:
             began = time.monotonic()
             seen = survey(name, source)
+            self._trouble = ""
             took = time.monotonic() - began
             self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
         self._settling = seen.settling

@@ -262,8 +262,14 @@ def watch(uri: str, stop: threading.Event) -> Iterator[frozenset[str]]:
     here, directory = watched.stat().st_ino, path.is_dir()
     changes = watchfiles.watch(
         watched,
-        **{"watch_filter": None, "step": 10, "debounce": 100, "rust_timeout": 1000, "recursive": directory},
-        **{"yield_on_timeout": True, "stop_event": stop, "raise_interrupt": False},
+        watch_filter=None,
+        step=10,
+        debounce=100,
+        rust_timeout=1000,
+        recursive=directory,
+        yield_on_timeout=True,
+        stop_event=stop,
+        raise_interrupt=False,
     )
     for found in changes:
         removed = (watchfiles.Change.deleted, str(watched)) in found  # a directory made anew may have the number of the one before
