@@ -5,6 +5,7 @@ the first is for speed, the second is the truth. It runs none of the user's code
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -71,8 +72,9 @@ class Watcher:
 
     @property
     def watching(self) -> bool:
-        """Tell whether it has looked once, and hears of changes or knows that it cannot."""
-        return self.alive and self._looked_first and (self._unseen is not None or self.watched.source.startswith("s3://"))
+        """Tell whether it has looked, with success, and hears of changes or knows that it cannot."""
+        looked = self.alive and self._looked_first and not self._trouble
+        return looked and (self._unseen is not None or self.watched.source.startswith("s3://"))
 
     @property
     def note(self) -> str:
@@ -135,11 +137,12 @@ class Watcher:
         if time.monotonic() < self._next_sweep:
             seen = revisit(name, source, heard | {look.uri for look in self._settling})
         else:
-            began = time.monotonic()
+            began, self._next_sweep = time.monotonic(), math.inf
             seen = survey(name, source)
             self._trouble = ""
             took = time.monotonic() - began
-            self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
+            if self._next_sweep == math.inf:  # else the next one was asked for while this one had begun already
+                self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
         self._settling = seen.settling
         return replace(seen, recorded=(*taken, *seen.recorded))
 

@@ -13,8 +13,10 @@ from uuid import uuid4
 
 import pytest
 
+from flows import arrival
 from flows.arrival import Watcher
 from infra.parts import Stack
+from tasks.records import Observation
 from tasks.stores import events, files, ledger
 from tasks.triggers import Receipt, Watched
 from tests.servers import proxy
@@ -193,13 +195,16 @@ def test_a_source_that_is_renamed_away_and_back_is_watched_again(scene: Scene, m
 def test_a_source_that_is_made_after_its_watcher_is_watched(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATCHET_SWEEP", "0.3")
     scene.source.rmdir()
-    scene.watch()
+    watcher = scene.watch()
     scene.await_receipt("skipped source")
+    assert not watcher.watching
+    assert "does not exist" in watcher.note
     (scene.source.parent / "sibling.csv").write_text("of somebody else")
     scene.drop("first.csv")
     scene.await_recorded("first.csv")
     scene.drop("2024/second.csv")
     scene.await_recorded("2024/second.csv")
+    until(lambda: watcher.watching and not watcher.note, "the watch")
     assert scene.recorded() == ["2024/second.csv", "first.csv"]
 
 
@@ -229,6 +234,25 @@ def test_where_the_system_allows_no_more_watches_the_sweeps_see_all_and_it_is_sa
             scene.drop(name)
             scene.await_recorded(name)
     assert "cannot be watched: [Errno 28] inotify watch limit reached. It is listed, and tried again." in caplog.text
+
+
+def test_a_sweep_that_is_asked_for_while_one_is_under_way_follows_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps: list[float] = []
+
+    def slow(name: str, source: str) -> Observation:
+        sweeps.append(time.monotonic())
+        if len(sweeps) == 1:
+            scene.watchers[0]._sweep_now()
+        return Observation(0, (), (), ())
+
+    monkeypatch.setattr(arrival, "survey", slow)
+    watcher = Watcher(Watched(scene.name, str(scene.source), None, {}, "digest"), scene._nudge, scene._start)
+    scene.watchers.append(watcher)
+    watcher._threads = watcher._threads[:1]  # nothing else asks for one
+    watcher.begin()
+    until(lambda: len(sweeps) == 2, "the second sweep")
+    time.sleep(0.5)
+    assert len(sweeps) == 2
 
 
 def heard_of(scene: Scene, name: str) -> None:
