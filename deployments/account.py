@@ -1,11 +1,13 @@
 """The account of a source: what became of every file, and of one file the whole story, version by version, with every receipt."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from deployments import show
+from deployments.plain import said
 from flows import pipelines
 from flows.training import source_of
 from tasks.errors import UserError
@@ -35,12 +37,12 @@ def arrivals(name: str, limit: int, *, as_json: bool, unseen: bool) -> None:
     total = sum(counts.values())
     if total:
         parts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
-        console.print(f"{total:,} arrivals in all: {parts}.", highlight=False)
+        console.print(said(f"{total:,} arrivals in all: {parts}."))
     for at, reason, _ in ledger.dead_letters(name)[:limit]:
-        console.print(f"[yellow]A message of the queue could not be read[/] ({at[:19]}): {reason}", highlight=False)
+        console.print(said(("A message of the queue could not be read", "yellow"), f" ({at[:19]}): {reason}"))
     if unseen:
         for line in _unseen(name):
-            console.print(f"  {line}", highlight=False, markup=False)
+            console.print(said(f"  {line}"))
 
 
 def _unseen(name: str) -> Iterator[str]:
@@ -62,7 +64,8 @@ def why(name: str, file: str, *, as_json: bool) -> None:
     Raises:
         UserError: if no such file was ever seen, with what the source says of it now.
     """
-    found = ledger.named(name, file) or ledger.named(name, str(Path(file).expanduser().absolute()))
+    file = file.encode(errors="backslashreplace").decode()  # a name that is no text was ignored, and is told so
+    found = _named(name, file)
     if not found:
         raise UserError(_unknown(name, file))
     told = [_told(name, arrival) for arrival in found]
@@ -71,6 +74,13 @@ def why(name: str, file: str, *, as_json: bool) -> None:
         return
     for one in told:
         _print(one)
+
+
+def _named(name: str, file: str) -> tuple[Arrival, ...]:
+    """Find a file by name or address, as it was typed or as another system writes the same letters."""
+    spelt = (file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD")))
+    asked = [way for one in spelt for way in (one, str(Path(one).expanduser().absolute()))]
+    return next((found for one in asked if (found := ledger.named(name, one))), ())
 
 
 def _told(name: str, arrival: Arrival) -> Told:
@@ -94,20 +104,20 @@ def _unknown(name: str, file: str) -> str:
 
 def _print(told: Told) -> None:
     arrival = told.arrival
-    state = f"{arrival.state}, replaced since" if arrival.superseded else arrival.state
-    console.print(f"[bold]{arrival.name}[/]  arrival {arrival.seq}, {state}", highlight=False)
-    console.print(f"  seen {(arrival.seen_at or '')[:19]} UTC, {arrival.size:,} bytes, sha256 {arrival.sha256[:12]}", highlight=False)
+    state = f"{arrival.state}, {after}" if (after := show.afterwards(arrival)) else arrival.state
+    console.print(said((arrival.name, "bold"), f"  arrival {arrival.seq}, {state}"))
+    console.print(said(f"  seen {(arrival.seen_at or '')[:19]} UTC, {arrival.size:,} bytes, sha256 {arrival.sha256[:12]}"))
     if arrival.state in ("ingested", "quarantined"):
         rows = f"{arrival.accepted:,} rows accepted, {arrival.rejected:,} rejected, {arrival.repeated:,} repeats"
-        console.print(f"  {rows}{f'. {arrival.reason}' if arrival.reason else ''}", highlight=False)
+        console.print(said(f"  {rows}{f'. {arrival.reason}' if arrival.reason else ''}"))
     elif arrival.reason:
-        console.print(f"  {arrival.reason}", highlight=False)
+        console.print(said(f"  {arrival.reason}"))
     for receipt in told.receipts:
         times = f" ({receipt.times} times)" if receipt.times > 1 else ""
-        console.print(f"  {(receipt.first_at or '')[:19]}  {receipt.outcome:8} {receipt.rule}: {receipt.why}{times}", highlight=False)
+        console.print(said(f"  {(receipt.first_at or '')[:19]}  {receipt.outcome:8} {receipt.rule}: {receipt.why}{times}"))
     if told.decision:
-        console.print(f"  cycle {told.decision['cycle']}: {told.decision['verdict']}. {told.decision['sentence']}", highlight=False)
+        console.print(said(f"  cycle {told.decision['cycle']}: {told.decision['verdict']}. {told.decision['sentence']}"))
     elif arrival.cycle is not None:
-        console.print(f"  cycle {arrival.cycle} took it in and ended without a decision; the next one goes on from there.", highlight=False)
+        console.print(said(f"  cycle {arrival.cycle} took it in and ended without a decision; the next one goes on from there."))
     elif arrival.state == "pending":
         console.print("  It is outstanding: the next cycle takes it in.", highlight=False)

@@ -14,17 +14,19 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments import children, dispatch, reconcile
+from deployments import children, dispatch, reconcile, watches
 from deployments.dispatch import Dispatcher
+from deployments.watches import Watch
 from flows import pipelines
 from flows.arrival import Watcher
 from flows.embedded import impatient
-from tasks.errors import RatchetError
+from tasks.errors import RatchetError, Unreachable
 from tasks.stores import ledger
 from tasks.triggers import APPROVAL, TRAINING, Receipt
 
 logger = logging.getLogger("ratchet.agent")
 
+QUICK = 0.2  # seconds between two looks whether what is watched has changed
 EVERY = 5.0  # seconds between two rounds of keeping things in order
 PATIENCE = 3.5  # seconds in which the agent ends once it is told to
 
@@ -38,6 +40,8 @@ class Agent:
         self._watchers: dict[str, Watcher] = {}
         self._deployments: dict[str, UUID] = {}
         self._tried: dict[str, tuple[str, float]] = {}
+        self._files: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # of pipelines that could not be registered
         self._missing: set[str] = set()  # whose deployment was deleted in Prefect
 
     def run(self) -> None:
@@ -48,10 +52,36 @@ class Agent:
         with impatient():
             while not self.stop.is_set() and thread.is_alive():  # without a dispatcher it ends, and is started again
                 self._keep_order()
-                self.stop.wait(EVERY)
+                self._say_what_is_watched()
         for watcher in self._watchers.values():
             watcher.end()
         thread.join()
+
+    def _say_what_is_watched(self) -> None:
+        """Wait for the next round, and publish meanwhile what is watched as soon as it changes."""
+        limit, told = time.monotonic() + EVERY, None
+        while time.monotonic() < limit:
+            found = self._watches()
+            if found != told:
+                told = self._publish(found)
+            if self.stop.wait(QUICK):
+                return
+
+    def _watches(self) -> dict[str, Watch]:
+        found = {}
+        for name, file in self._files.items():
+            watcher, fault = self._watchers.get(name), self._faults.get(name, "")
+            found[name] = Watch(file, "", False, fault)
+            if watcher is not None:
+                found[name] = Watch(file, watcher.watched.source, watcher.watching, watcher.note or fault)
+        return found
+
+    def _publish(self, found: dict[str, Watch]) -> dict[str, Watch]:
+        try:
+            watches.publish(found)
+        except OSError as error:
+            logger.warning("What is watched cannot be written down: %s", error)
+        return found
 
     def _keep_order(self) -> None:
         for step in (self._watch_all, self._close_dead, self._settle):
@@ -63,29 +93,33 @@ class Agent:
     def _watch_all(self) -> None:
         """Watch what is new or was edited; leave alone what has been removed."""
         known = {name: pipelines.digest(name) for name in pipelines.names()}
+        self._files = {name: str(pipelines.path(name)) for name in known}
         for name in self._watchers.keys() - known.keys():
             self._watchers.pop(name).end()
             self.dispatcher.deployments.pop(self._deployments.pop(name), None)
             self._tried.pop(name, None)
         for name, digest in known.items():
             watcher, (tried, at) = self._watchers.get(name), self._tried.get(name, ("", 0.0))
-            if watcher is not None and watcher.alive and watcher.watched.digest == digest and name not in self._missing:
+            good = watcher is not None and watcher.alive and not watcher.held and watcher.watched.digest == digest
+            if good and name not in self._missing:
                 continue
             if tried != digest or time.monotonic() - at > 12 * EVERY:
                 self._tried[name] = (digest, time.monotonic())
                 self._watch(name)
+                self._publish(self._watches())
 
     def _watch(self, name: str) -> None:
         try:
             found = dispatch.ask(children.registered, name, stop=self.stop)
         except RatchetError as error:
-            logger.error("%s is not watched: %s", name, error)
-            ledger.record(name, Receipt("skipped", "pipeline", f"its file cannot be used: {error}"))
+            if not self.stop.is_set():
+                self._not_registered(name, str(error))
             return
         if name in self._watchers:
             self._watchers.pop(name).end()
             self.dispatcher.deployments.pop(self._deployments[name], None)
         self._missing.discard(name)
+        self._faults.pop(name, None)
         self._deployments[name] = found.deployment
         self.dispatcher.deployments |= {found.deployment: TRAINING, found.approval: APPROVAL}
         self.dispatcher.limits[found.deployment] = found.watched.retrain["time_limit"]
@@ -93,9 +127,26 @@ class Agent:
         self._watchers[name].begin()
         logger.info("%s: watching %s", name, found.watched.source)
 
+    def _not_registered(self, name: str, error: str) -> None:
+        """Say why a pipeline could not be registered. What lands is recorded if it was watched before; no run is started in vain."""
+        if Unreachable.__name__ in error:
+            logger.warning("%s is not registered yet: %s", name, error)
+            self._tried.pop(name, None)
+            self._faults[name] = "Prefect does not answer; it is asked again"
+            return
+        logger.error("%s: its file cannot be used: %s", name, error)
+        why = Receipt("skipped", "pipeline", f"its file cannot be used: {error}")
+        self._faults[name] = why.why
+        if name in self._watchers:
+            self._watchers[name].hold(why)
+        else:
+            ledger.record(name, why)
+
     def _start(self, name: str, about: str) -> Receipt | None:
         """Start a cycle without the automation; where that was switched off by hand, leave it so and say so."""
         try:
+            if pipelines.digest(name) != self._watchers[name].watched.digest:
+                return Receipt("waited", "pipeline", "its file was edited and is read first")
             if dispatch.ask(children.automation_is_on, name, stop=self.stop) is False:
                 return Receipt(
                     "waited", "switched_off", "the automation is switched off in Prefect; switch it on, or start a cycle by hand"
@@ -118,6 +169,7 @@ class Agent:
     def _close_dead(self) -> None:
         with get_client(sync_client=True) as client:
             reconcile.close_dead(client, self.dispatcher.mine())
+            reconcile.close_tasks(client)
 
     def _settle(self) -> None:
         """Do what was left to do outside, where no cycle is about to."""

@@ -37,10 +37,21 @@ def answer(function: Callable[..., Any], arguments: tuple[Any, ...], to: Connect
 
 
 def registered(pipeline: str) -> Any:
-    """Register a pipeline with Prefect."""
-    from deployments.registration import register
+    """Register a pipeline with Prefect.
 
-    return register(pipeline)
+    Raises:
+        Unreachable: if Prefect is at fault, and not the pipeline's file.
+    """
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    from deployments.registration import register
+    from tasks.errors import Unreachable
+
+    try:
+        return register(pipeline)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+        raise Unreachable(f"Prefect does not answer, it is asked again: {error!r:.200}") from error
 
 
 def automation_is_on(pipeline: str) -> bool | None:

@@ -14,6 +14,7 @@ from typing import Annotated, ParamSpec
 import typer
 from rich.console import Console
 
+from deployments.plain import lines
 from tasks import settings
 from tasks.errors import RatchetError, UserError
 
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _fail(error: RatchetError, code: int) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    Console(stderr=True, soft_wrap=True, markup=False, highlight=False).print(str(error))
+    Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False).print(lines(str(error)))
     sys.exit(code)
 
 
@@ -71,10 +72,13 @@ def quiet(function: Callable[P, None]) -> Callable[P, None]:
 
 @app.command()
 def up() -> None:
-    """Start the servers and the agent, which watches the sources and runs the cycles, or find them running; print where they are."""
-    from deployments import show, stack
+    """Start the servers and the agent, which watches the sources and runs the cycles, or find them running; print where they are.
 
-    show.stack(stack.up())
+    It returns once the sources are watched, or it is known why one is not. An agent that runs already keeps the settings that it was started with.
+    """
+    from deployments import starting
+
+    starting.up()
 
 
 @app.command()

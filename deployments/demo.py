@@ -11,6 +11,7 @@ from rich.progress import Progress, TaskID, TimeElapsedColumn
 from rich.table import Table
 
 from deployments import show, stack, stream
+from deployments.plain import said
 from flows import pipelines
 from flows.training import source_of
 from tasks import settings
@@ -42,7 +43,7 @@ def play(name: str, data: Path | None, arrivals: int) -> None:
     running = stack.up()
     if ledger.last_cycle(name) is not None:
         console.print(f"[dim]{name} has run before in this home: what it has seen it does not take in twice.[/]")
-    console.print(f"Data lands in {inbox}", highlight=False, soft_wrap=True)
+    console.print(said(f"Data lands in {inbox}"), soft_wrap=True)
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console, transient=True) as progress:
         bar = progress.add_task("landing", total=total)
         made = [_cycle(name, path, progress, bar) for path in landings]
@@ -54,7 +55,7 @@ def _cycle(name: str, landed: Path, progress: Progress, bar: TaskID) -> Decision
     progress.update(bar, description=f"{landed.name}: taking in, training, comparing")
     decision = _decided(name, landed)
     progress.advance(bar)
-    console.print(f"[bold]{landed.name}[/]  {show.line(decision)}", highlight=False)
+    console.print(said((landed.name, "bold"), "  ").append_text(show.line(decision)))
     return decision
 
 

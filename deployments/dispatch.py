@@ -47,6 +47,7 @@ FAULTS = (httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound)
 IDLE, QUICK, COMING = 2.0, 0.05, 5.0  # seconds between two questions, the same while a run is coming, and how long it may take to come
 ANSWER = 120.0  # seconds that a pipeline's file may take to import
 SHOWN = 20.0
+MOST = 20  # runs that are looked at of one deployment
 LIMIT, LINGER = 14_400.0, 30.0  # seconds that a run may take, and after which one that has lost its lease is ended
 FORK = multiprocessing.get_context("forkserver")
 
@@ -118,10 +119,17 @@ def _state(client: SyncPrefectClient, running: Running) -> StateType | None:
 
 
 def under_way(client: SyncPrefectClient, deployment: UUID) -> bool:
-    """Tell whether a run of a deployment is due, or has begun and not ended."""
+    """Tell whether a run of a deployment is due, or has begun and is at work: not one whose cycle holds the lease no more, whatever it waits for."""
     begun = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
     mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]), state=begun)
-    return any(client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.ID_DESC, limit=1) for wanted in (_due([deployment]), mine))
+    if client.read_flow_runs(flow_run_filter=_due([deployment]), sort=FlowRunSort.ID_DESC, limit=1):
+        return True
+    return any(_at_work(run.id) for run in client.read_flow_runs(flow_run_filter=mine, sort=FlowRunSort.ID_DESC, limit=MOST))
+
+
+def _at_work(run: UUID) -> bool:
+    cycle = ledger.cycle_of(str(run))
+    return cycle is None or ledger.at_work(cycle)
 
 
 class Dispatcher:
@@ -199,8 +207,7 @@ class Dispatcher:
 
     def _at_work(self) -> int:
         """Count the runs that work: one that has let its lease run out keeps no other from taking over."""
-        cycles = [ledger.cycle_of(str(identity)) for identity in self._running]
-        return sum(cycle is None or (cycle.state == "running" and ledger.lease_holder(cycle.pipeline) is not None) for cycle in cycles)
+        return sum(_at_work(identity) for identity in self._running)
 
     def _end_overdue(self) -> None:
         """End the runs that take too long, and those that have lost their lease and do not end by themselves."""
@@ -208,12 +215,13 @@ class Dispatcher:
         for identity, running in self._running.items():
             limit = self.limits.get(running.run.deployment_id or identity, LIMIT)
             cycle = ledger.cycle_of(str(identity))
-            if cycle is not None and cycle.state == "failed":
-                running.lost = running.lost or now
+            over = cycle is not None and cycle.state != "running" and not ledger.at_work(cycle)
+            running.lost = (running.lost or now) if over else None
             if now - running.began > limit:
                 running.ended = f"It took longer than {limit:g} s (Retrain.time_limit) and was ended."
             elif running.lost is not None and now - running.lost > LINGER:
-                running.ended = f"It lost its lease and had not ended {LINGER:g} s later, so it was ended."
+                what = "lost its lease" if cycle is not None and cycle.state == "failed" else "had decided and its lease was over,"
+                running.ended = f"It {what} and had not ended {LINGER:g} s later, so it was ended."
             if running.ended:
                 running.process.kill()
 

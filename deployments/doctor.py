@@ -12,6 +12,7 @@ from pathlib import Path
 import pandera.config
 
 from deployments import show, stack
+from deployments.plain import said
 from flows import pipelines
 from tasks import settings
 from tasks.errors import RatchetError
@@ -43,9 +44,10 @@ def show_all(*, as_json: bool) -> bool:
         show.as_json_text([asdict(result) for result in found])
     else:
         for result in found:
-            show.console.print(f"{'[green]ok  [/]' if result.ok else '[bold red]BAD [/]'} {result.what}: {result.found}", highlight=False)
+            mark = ("ok  ", "green") if result.ok else ("BAD ", "bold red")
+            show.console.print(said(mark, f" {result.what}: {result.found}"))
             if not result.ok:
-                show.console.print(f"     [yellow]{result.remedy}[/]", highlight=False)
+                show.console.print(said((f"     {result.remedy}", "yellow")))
     return all(result.ok for result in found)
 
 

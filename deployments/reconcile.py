@@ -1,33 +1,51 @@
 """Reconcile: close the flow runs in Prefect whose process is gone. What they were doing is finished by the next cycle; the ledger decides that.
 
-Prefect leaves a run that was killed in Pending or Running for ever. A run names its process (host, number, start) when it begins.
+Prefect leaves a run that was killed in Pending or Running for ever, and its task runs too. A run names its process (host, number, start)
+when it begins.
 """
 
 import logging
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.states import Crashed
 
 from tasks.stores import ledger
 from tasks.triggers import APPROVAL, TRAINING
 
+if TYPE_CHECKING:
+    from prefect.types._datetime import DateTime
+
 logger = logging.getLogger(__name__)
 
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+_OURS = FlowFilter(name=FlowFilterName(any_=[TRAINING, APPROVAL]))
 MOST = 200  # runs that are looked at in one round, Prefect's own limit
+ENDED = [StateType.CRASHED, StateType.CANCELLED, StateType.FAILED]
+LATE = timedelta(seconds=5)  # in which what the tasks of a run had to say before it ended has reached the server
 NAMELESS = timedelta(seconds=60)  # after which a run is dead that has begun and named no process
 
 
 def close_dead(client: SyncPrefectClient, mine: Collection[UUID]) -> tuple[FlowRun, ...]:
     """Mark the dead runs crashed, each with the reason, and give them; `mine` are those known to be alive."""
     found = client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=[TRAINING, APPROVAL])),
+        flow_filter=_OURS,
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))),
         sort=FlowRunSort.ID_DESC,
         limit=MOST,
@@ -40,6 +58,22 @@ def close_dead(client: SyncPrefectClient, mine: Collection[UUID]) -> tuple[FlowR
             logger.warning("%s: %s", run.name, why)
             dead.append(run)
     return tuple(dead)
+
+
+def close_tasks(client: SyncPrefectClient) -> tuple[TaskRun, ...]:
+    """Mark the task runs crashed that are left unfinished by a run that has ended otherwise than well, with its message, and give them."""
+    before = cast("DateTime", datetime.now(UTC) - LATE)
+    ended = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ENDED)), end_time=FlowRunFilterEndTime(before_=before))
+    unfinished = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=UNFINISHED)))
+    left = client.read_task_runs(flow_filter=_OURS, flow_run_filter=ended, task_run_filter=unfinished, sort=TaskRunSort.ID_DESC, limit=MOST)
+    told: dict[UUID, str] = {}
+    for task in left:
+        if task.flow_run_id is not None and task.flow_run_id not in told:
+            state = client.read_flow_run(task.flow_run_id).state
+            told[task.flow_run_id] = (state and state.message) or "It has said no reason."
+        message = f"Its run ended before it did. {told.get(task.flow_run_id or task.id, '')}"
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
+    return tuple(left)
 
 
 def reason(run: FlowRun, now: datetime) -> str | None:

@@ -1,7 +1,8 @@
 """What the `ratchet` command shows: tables for people, JSON of a documented shape for programs.
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
-- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running", "receipt"}]}
+- `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
+   "running_cycle", "receipt", "watched", "watch_note"}]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
@@ -9,20 +10,24 @@ JSON shapes (fields may be added, none is renamed or removed within a `record_ve
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from deployments import stack as servers
+from deployments import watches
+from deployments.plain import lines, said
+from deployments.watches import Watch
 from flows import pipelines
 from infra.parts import Part, Stack
 from tasks import wording
 from tasks.errors import UserError
-from tasks.records import Decision
+from tasks.records import Arrival, Decision
 from tasks.stores import ledger
 
 console = Console()
@@ -36,10 +41,10 @@ def as_json_text(value: Any) -> None:
 
 def stack(found: Stack) -> None:
     """Say where the servers are and how to stop them."""
-    console.print(f"Prefect  {found.prefect_url}", highlight=False)
-    console.print(f"MLflow   {found.mlflow_url}", highlight=False)
+    console.print(said(f"Prefect  {found.prefect_url}"))
+    console.print(said(f"MLflow   {found.mlflow_url}"))
     for part in found.parts:
-        console.print(f"  [dim]{part.name}: {'process ' + str(part.pid) if part.owned else 'not started here'}[/]", highlight=False)
+        console.print(said((f"  {part.name}: {f'process {part.pid}' if part.owned else 'not started here'}", "dim")))
     console.print("Stop them with [bold]ratchet down[/].")
 
 
@@ -54,15 +59,15 @@ def cycle(name: str, source: str | None) -> Decision:
 
     if not console.is_terminal:
         return continuous_training(name, source=source)
-    with console.status(f"{name}: taking in, training, comparing ..."):
+    with console.status(said(f"{name}: taking in, training, comparing ...")):
         return continuous_training(name, source=source)
 
 
-def line(decision: Decision) -> str:
+def line(decision: Decision) -> Text:
     """Give a decision as one line with colours."""
-    verdict = f"[{COLOURS[decision.verdict]}]{decision.verdict.upper():7}[/]"
+    verdict = (f"{decision.verdict.upper():7}", COLOURS[decision.verdict])
     rejected = f"; {decision.rejected:,} rows rejected" if decision.rejected else ""
-    return f"{verdict} cycle {decision.cycle:<3} {wording.brief(decision)}{rejected}"
+    return said(verdict, f" cycle {decision.cycle:<3} {wording.brief(decision)}{rejected}")
 
 
 def decision(made: Decision, *, as_json: bool) -> None:
@@ -70,19 +75,20 @@ def decision(made: Decision, *, as_json: bool) -> None:
     if as_json:
         as_json_text(made.as_dict())
         return
-    console.print(line(made), highlight=False)
-    console.print(f"  {made.sentence}", highlight=False)
+    console.print(line(made))
+    console.print(said(f"  {made.sentence}"))
     for note in made.notes:
-        console.print(f"  [dim]- {note}[/]", highlight=False)
+        console.print(said((f"  - {note}", "dim")))
     for label, url in (("Prefect", made.prefect_url), ("MLflow", made.mlflow_url)):
         if url:
-            console.print(f"  {label:8} {url}", highlight=False, soft_wrap=True)
+            console.print(said(f"  {label:8} {url}"), soft_wrap=True)
 
 
 def status(*, as_json: bool) -> None:
     """Show the servers and every pipeline's state."""
     found = servers.find()
-    rows = [_state(name) for name in pipelines.names()]
+    seen = watches.read()
+    rows = [_state(name) | _watched(name, seen) for name in pipelines.names()]
     if as_json:
         as_json_text({"stack": {part.name: part.url for part in found.parts} if found else None, "pipelines": rows})
         return
@@ -90,25 +96,58 @@ def status(*, as_json: bool) -> None:
         stack(found)
     else:
         console.print("The embedded servers are not running; [bold]ratchet up[/] starts them.")
-    table = Table("pipeline", "champion", "last decision", "outstanding", "running", "last moment to retrain")
+    table = Table("pipeline", "champion", "last decision", "outstanding", "running", "watched", "last moment to retrain")
     for row in rows:
         last, receipt = row["last_decision"], row["receipt"]
         told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
         moment = f"{receipt['outcome']}: {receipt['why']} ({receipt['last_at'][:19]})" if receipt else "-"
-        table.add_row(row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), row["running"] or "-", moment)
+        cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), _running(row), _eye(row), moment)
+        table.add_row(*map(said, cells))
     console.print(table)
+
+
+def _watched(name: str, seen: Mapping[str, Watch] | None) -> dict[str, Any]:
+    """Tell whether somebody watches a pipeline's source now, and if not, why."""
+    if seen is None:
+        alive = any(part.name == "agent" and part.alive for part in servers.parts())
+        return {"watched": False, "watch_note": "the agent has just been started" if alive else "no agent runs; `ratchet up` starts it"}
+    watch, file = seen.get(name), str(pipelines.path(name))
+    if watch is not None and watch.file == file:
+        return {"watched": watch.watched, "watch_note": watch.note or ("" if watch.watched else "not yet")}
+    other = "; ".join(servers.differences())
+    return {
+        "watched": False,
+        "watch_note": f"the agent runs with other settings ({other}): `ratchet down`, then `ratchet up`" if other else "not yet",
+    }
+
+
+def _eye(row: Mapping[str, Any]) -> str:
+    said_so = "yes" if row["watched"] else "no"
+    return f"{said_so}: {row['watch_note']}" if row["watch_note"] else said_so
+
+
+def _running(row: Mapping[str, Any]) -> str:
+    """Say which cycle runs, and in which process."""
+    host, _, process = (row["running"] or "").partition("/")
+    if row["running"] is None or row["running_cycle"] is None:
+        return "-"
+    where = "" if ledger.holder().startswith(f"{host}/") else f" on {host.partition(':')[0]}"
+    return f"cycle {row['running_cycle']}, process {process.partition('/')[0]}{where}"
 
 
 def _state(name: str) -> dict[str, Any]:
     champion = ledger.champion(name)
     last = ledger.decisions(name, limit=1)
     receipt = next(iter(ledger.receipts(name, limit=1)), None)
+    newest = ledger.last_cycle(name)
+    running = newest if newest and ledger.at_work(newest) else None
     return {
         "name": name,
         "champion": champion.version if champion else None,
         "last_decision": {key: last[0][key] for key in ("cycle", "verdict", "sentence", "at")} if last else None,
         "outstanding": ledger.count_outstanding(name)[0],
         "running": ledger.lease_holder(name),
+        "running_cycle": running.id if running else None,
         "receipt": asdict(receipt) if receipt else None,
     }
 
@@ -122,10 +161,16 @@ def arrivals(name: str, limit: int, *, as_json: bool) -> None:
         return
     table = Table("#", "arrival", "state", "accepted", "rejected", "repeats", "cycle", "seen", "why")
     for part in found:
-        state = f"{part.state} (replaced since)" if part.superseded else part.state
+        state = f"{part.state} ({after})" if (after := afterwards(part)) else part.state
         counts = [f"{count:,}" for count in (part.accepted, part.rejected, part.repeated)]
-        table.add_row(str(part.seq), part.name, state, *counts, str(part.cycle or "-"), (part.seen_at or "")[:19], part.reason or "")
-    console.print(table if found else f"Nothing has arrived for {name} yet.")
+        cells = (str(part.seq), part.name, state, *counts, str(part.cycle or "-"), (part.seen_at or "")[:19], part.reason or "")
+        table.add_row(*map(said, cells))
+    console.print(table if found else said(f"Nothing has arrived for {name} yet."))
+
+
+def afterwards(arrival: Arrival) -> str:
+    """Say what became of an arrival's file since: "" if it is the newest version."""
+    return ledger.UNREAD.get(arrival.reason or "", "replaced since") if arrival.superseded else ""
 
 
 def decisions(name: str, limit: int, *, as_json: bool) -> None:
@@ -137,9 +182,10 @@ def decisions(name: str, limit: int, *, as_json: bool) -> None:
         return
     table = Table("cycle", "at", "trigger", "decision", "champion", "why")
     for row in found:
-        coloured = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]"
-        table.add_row(str(row["cycle"]), (row["at"] or "")[:19], row["trigger"], coloured, str(row["champion"] or "-"), row["sentence"])
-    console.print(table if found else f"No cycle of {name} has ended yet.")
+        coloured = said((row["verdict"], COLOURS[row["verdict"]]))
+        first = (str(row["cycle"]), (row["at"] or "")[:19], row["trigger"])
+        table.add_row(*map(said, first), coloured, *map(said, (str(row["champion"] or "-"), row["sentence"])))
+    console.print(table if found else said(f"No cycle of {name} has ended yet."))
 
 
 def why(name: str, cycle: int | None, *, as_json: bool) -> None:
@@ -156,7 +202,7 @@ def why(name: str, cycle: int | None, *, as_json: bool) -> None:
     elif as_json:
         as_json_text(record)
     else:
-        console.print(Markdown(wording.markdown(Decision.from_dict(record))))
+        console.print(Markdown(lines(wording.markdown(Decision.from_dict(record)))))
 
 
 def _newest(name: str) -> int:
@@ -173,7 +219,7 @@ def _failure(name: str, number: int, *, as_json: bool) -> None:
     if as_json:
         as_json_text({"cycle": found.id, "state": found.state, "error": found.error})
         return
-    console.print(f"Cycle {found.id} of {name} has no decision: it is {found.state}. {found.error or ''}", highlight=False)
+    console.print(said(f"Cycle {found.id} of {name} has no decision: it is {found.state}. {found.error or ''}"))
 
 
 def findings(name: str, *, as_json: bool) -> bool:
@@ -185,9 +231,8 @@ def findings(name: str, *, as_json: bool) -> bool:
         as_json_text([asdict(finding) for finding in found])
     else:
         for finding in found:
-            console.print(
-                f"{'[green]pass[/]' if finding.passed else '[bold red]FAIL[/]'}  {finding.rule}: {finding.sentence}", highlight=False
-            )
+            passed = ("pass", "green") if finding.passed else ("FAIL", "bold red")
+            console.print(said(passed, f"  {finding.rule}: {finding.sentence}"))
     return all(finding.passed for finding in found)
 
 

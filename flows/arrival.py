@@ -5,6 +5,7 @@ the first is for speed, the second is the truth. It runs none of the user's code
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,7 @@ from tasks.triggers import Receipt, Watched
 logger = logging.getLogger(__name__)
 
 GRACE = 3.0  # seconds in which what was asked for should have begun
+PAUSE = 0.5  # seconds until a source that could not be watched is tried again, doubled each time up to the time of a sweep
 BUSY = 20  # a sweep may take at most one part in so many of the time
 
 
@@ -43,6 +45,10 @@ class Watcher:
         self._next_sweep = 0.0
         self._asked: tuple[str, float] = ("", 0.0)
         self._born, self._tries = uuid4().hex, 0
+        self._unseen: str | None = None  # why the file system cannot be heard, "" if it is, None if that is not known yet
+        self._warned = ""
+        self._held: Receipt | None = None
+        self._looked_first, self._trouble = False, ""
         self._threads = [threading.Thread(target=self._run, name=f"watch {watched.name}", daemon=True)]
         if not watched.source.startswith("s3://"):
             self._threads.append(threading.Thread(target=self._see, name=f"see {watched.name}", daemon=True))
@@ -64,6 +70,27 @@ class Watcher:
         """Tell whether all of its threads work."""
         return all(thread.is_alive() for thread in self._threads)
 
+    @property
+    def watching(self) -> bool:
+        """Tell whether it has looked, with success, and hears of changes or knows that it cannot."""
+        looked = self.alive and self._looked_first and not self._trouble
+        return looked and (self._unseen is not None or self.watched.source.startswith("s3://"))
+
+    @property
+    def note(self) -> str:
+        """Say what keeps it from watching as it should, "" if nothing does."""
+        return (self._held.why if self._held else "") or self._trouble or self._unseen or ""
+
+    def hold(self, why: Receipt) -> None:
+        """Go on recording what lands, but ask for no cycle: none could run. That is on record, now and with whatever lands."""
+        self._held = why
+        ledger.record(self.watched.name, why)
+
+    @property
+    def held(self) -> bool:
+        """Tell whether it asks for no cycle."""
+        return self._held is not None
+
     def look(self) -> None:
         """Look again now: a cycle has ended, or somebody asks."""
         self._wake.set()
@@ -76,8 +103,11 @@ class Watcher:
 
     def _looked(self) -> float:
         try:
-            return self._once()
+            again = self._once()
+            self._looked_first = True
+            return again
         except RatchetError as error:  # the source or the ledger is out of reach: told, and tried again
+            self._trouble = str(error)
             logger.warning("%s: %s", self.watched.name, error)
             self._next_sweep = 0.0  # what was heard of meanwhile is forgotten: a sweep sees it
             return min(GRACE, settings.read().sweep)
@@ -87,7 +117,8 @@ class Watcher:
         try:
             seen = self._observed()
         except SourceUnavailable as error:
-            ledger.record(self.watched.name, Receipt("skipped", "source", str(error)))
+            self._trouble = str(error)
+            ledger.record(self.watched.name, Receipt("skipped", "source", self._trouble))
             seen = Observation(0, (), (), ())
             self._next_sweep = time.monotonic() + min(GRACE, settings.read().sweep)
         decided = self._decide(seen.recorded)
@@ -106,10 +137,12 @@ class Watcher:
         if time.monotonic() < self._next_sweep:
             seen = revisit(name, source, heard | {look.uri for look in self._settling})
         else:
-            began = time.monotonic()
+            began, self._next_sweep = time.monotonic(), math.inf
             seen = survey(name, source)
+            self._trouble = ""
             took = time.monotonic() - began
-            self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
+            if self._next_sweep == math.inf:  # else the next one was asked for while this one had begun already
+                self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
         self._settling = seen.settling
         return replace(seen, recorded=(*taken, *seen.recorded))
 
@@ -118,6 +151,8 @@ class Watcher:
         name = self.watched.name
         found = situation(name, self.watched.digest, self._retrain.timezone)
         decided = due(self._retrain, found)
+        if self._held is not None:
+            decided = Due(False, replace(self._held, outstanding=found.outstanding) if new else None)
         if not decided.now or decided.receipt is None:
             if decided.receipt is not None and not (decided.receipt.rule == "running" and not new):
                 ledger.record(name, decided.receipt)
@@ -168,16 +203,39 @@ class Watcher:
         self._wake.set()
 
     def _see(self) -> None:
-        """Hear from the file system; where it cannot be watched, the sweeps see all of it."""
+        """Hear from the file system; where it cannot be watched, the sweeps see all of it, and it is tried again."""
+        pause = PAUSE
         while not self._stop.is_set():
+            self._unseen = None
             try:
                 for changed in files.watch(self.watched.source, self._stop):
-                    self._notice(changed)
-                self._next_sweep = 0.0  # the source is another directory now
+                    pause = PAUSE
+                    self._watching_on()
+                    if changed:
+                        self._notice(changed)
+                self._sweep_now()  # the source is another directory now, or none
             except (OSError, RuntimeError) as error:
-                logger.warning("%s: %s cannot be watched: %s. It is listed every so often.", self.watched.name, self.watched.source, error)
-            self._wake.set()
-            self._stop.wait(settings.read().sweep)
+                self._not_watching(error)
+                pause = PAUSE if isinstance(error, FileNotFoundError) else min(2 * pause, max(PAUSE, settings.read().sweep))
+            self._stop.wait(pause)
+
+    def _watching_on(self) -> None:
+        """Sweep once a watch has begun: what landed before was not heard of."""
+        if self._unseen is None:
+            self._unseen = ""
+            self._sweep_now()
+
+    def _not_watching(self, error: Exception) -> None:
+        if self._unseen == "":  # what was to be told of just now is lost
+            self._sweep_now()
+        self._unseen = f"{self.watched.source} cannot be watched: {error}. It is listed, and tried again."
+        if self._unseen != self._warned:
+            self._warned = self._unseen
+            logger.warning("%s: %s", self.watched.name, self._unseen)
+
+    def _sweep_now(self) -> None:
+        self._next_sweep = 0.0
+        self._wake.set()
 
     def _hear(self) -> None:
         """Hear from the queue; where it does not answer, the sweeps see all of it."""

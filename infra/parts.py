@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from infra import process
 from tasks.errors import StackError
@@ -13,12 +14,14 @@ from tasks.settings import Settings
 class Service:
     """A process that a caller wants kept running beside the servers, with `environment` to find them.
 
-    One that runs with another `version` than the caller's is stopped and started anew.
+    One that runs with another `version` than the caller's is stopped and started anew. One that was started with other settings
+    (`given`, as pairs of name and value) is not: it keeps them until it is stopped.
     """
 
     name: str
     command: tuple[str, ...]
     version: str = ""
+    given: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Part:
     since: str | None = None
     version: str = ""
     command: tuple[str, ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -73,11 +77,7 @@ def recorded(settings: Settings) -> list[Part]:
     """
     path = settings.home / "stack.json"
     try:
-        stored = (
-            [Part(**{**part, "command": tuple(part.get("command", ()))}) for part in json.loads(path.read_text())["parts"]]
-            if path.exists()
-            else []
-        )
+        stored = [_part(part) for part in json.loads(path.read_text())["parts"]] if path.exists() else []
     except (ValueError, KeyError, TypeError) as error:
         raise StackError(
             f"{path} cannot be read: {error}. Remove it; servers it spoke of can be found with `ps`, by {settings.home}."
@@ -86,6 +86,11 @@ def recorded(settings: Settings) -> list[Part]:
     own = {part.url: part for part in stored}
     named = [Part(name, url, owned=False) for name, url in given.items() if url and url.removesuffix("/api") not in own]
     return [part for part in stored if part.name not in {other.name for other in named}] + named
+
+
+def _part(stored: dict[str, Any]) -> Part:
+    command, given = tuple(stored.get("command", ())), tuple((name, value) for name, value in stored.get("given", ()))
+    return Part(**{**stored, "command": command, "given": given})
 
 
 def record(settings: Settings, parts: Sequence[Part]) -> None:

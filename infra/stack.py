@@ -66,7 +66,18 @@ def up(settings: Settings, services: Sequence[Service] = ()) -> Stack:
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     with _locked(settings):
-        return _bring_up(settings, [*services, KEEPER] if services else [])
+        return _bring_up(settings, _wanted(settings, services))
+
+
+def _wanted(settings: Settings, services: Sequence[Service]) -> list[Service]:
+    """Give what is to run beside the servers: nothing more where one of it runs with other settings, or is about to be started again with them."""
+    started = {part.name: part for part in parts(settings)}
+    kept = KEEPER.name in started and started[KEEPER.name].alive
+    for service in services:
+        part = started.get(service.name)
+        if part is not None and part.given not in ((), service.given) and (part.alive or kept):
+            return []
+    return [*services, KEEPER] if services else []
 
 
 def mend(settings: Settings, silent: Sequence[Part] = ()) -> tuple[Part, ...]:
@@ -81,7 +92,7 @@ def mend(settings: Settings, silent: Sequence[Part] = ()) -> tuple[Part, ...]:
             return ()
         for part in silent:
             _stop(part)
-        services = [Service(part.name, part.command, part.version) for part in started if part.command]
+        services = [Service(part.name, part.command, part.version, part.given) for part in started if part.command]
         found = _bring_up(settings, services)
         return tuple(part for part in found.parts if part.owned and part not in started)
 
@@ -157,7 +168,8 @@ def _launch(settings: Settings, server: Server) -> Part:
 
 def _start_service(settings: Settings, stack: Stack, service: Service) -> Part:
     pid = process.start(service.command, environment(settings, stack), _log(settings, service.name))
-    return Part(service.name, None, owned=True, pid=pid, since=process.started(pid), version=service.version, command=service.command)
+    made = Part(service.name, None, owned=True, pid=pid, since=process.started(pid), version=service.version, command=service.command)
+    return replace(made, given=service.given)
 
 
 def _await(settings: Settings, part: Part, server: Server) -> None:

@@ -92,7 +92,7 @@ def situation(pipeline: str, definition: str, timezone: str) -> Situation:
     count, first, last = ledger.count_outstanding(pipeline)
     cycles = ledger.list_cycles(pipeline, limit=_REMEMBERED)
     newest = cycles[0] if cycles else None
-    running = newest.id if newest and newest.state == "running" and ledger.lease_holder(pipeline) else None
+    running = newest.id if newest and ledger.lease_holder(pipeline) else None  # also while it reports a decision that is made
     return Situation(
         outstanding=count,
         quiet=_since(last, now) or 0.0,
@@ -110,7 +110,7 @@ def _unfinished(newest: ledger.Cycle | None) -> str | None:
     if newest is None or newest.state == "done":
         return None
     if newest.state == "running":
-        return f"cycle {newest.id} ended without a decision, its process is gone"
+        return f"cycle {newest.id} ended without a decision: its process is gone, or was silent for longer than its lease"
     return f"cycle {newest.id} failed: {(newest.error or '').partition('. ')[0][:200]}"
 
 

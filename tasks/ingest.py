@@ -24,7 +24,7 @@ from tasks.errors import Breakdown, Changed, DiskFull, Unreadable
 from tasks.records import Arrival, Look, Staged
 from tasks.spec import Pipeline
 from tasks.staging import Stage, share
-from tasks.stores import files
+from tasks.stores import files, ledger
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _read_all(pipeline: Pipeline, arrivals: Sequence[Arrival], stages: dict[int,
             if isinstance(error, OSError) and error.errno in EXHAUSTED:
                 raise
             staged.gone = files.is_local(look) and not Path(look.uri).exists()
-            staged.missed = "It is gone from the source and was never read." if staged.gone else str(error)
+            staged.missed = ledger.GONE if staged.gone else str(error)
             logger.warning("%s: %s", arrival.name, error)
 
 

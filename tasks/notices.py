@@ -52,13 +52,14 @@ def read(body: str) -> Letter:
 
 
 def concerns(notice: Notice, uri: str) -> bool:
-    """Tell whether a notice is about an object of the source `uri`.
+    """Tell whether a notice is about an object of the source `uri`: the one of that key, or one that is below it as below a directory.
 
-    >>> concerns(Notice("data", "in/a.csv", True), "s3://data/in"), concerns(Notice("other", "in/a.csv", True), "s3://data/in")
+    >>> concerns(Notice("data", "in/a.csv", True), "s3://data/in"), concerns(Notice("data", "inner/a.csv", True), "s3://data/in")
     (True, False)
     """
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    return notice.bucket == bucket and notice.key.startswith(prefix)
+    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    return notice.bucket == bucket and (notice.key == prefix or notice.key.startswith(below))
 
 
 def _read(body: str, depth: int) -> Letter:

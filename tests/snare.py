@@ -27,6 +27,8 @@ if SNARE.exists():
         time.sleep(600)
     if kind == "raise":
         raise KeyError("of the user")
+    if kind == "freeze":  # the run's process is paused once its decision is in the ledger
+        os.environ.update(RATCHET_CRASH_AT="decide.recorded:SIGSTOP", RATCHET_LEASE="2")
 """
 
 
@@ -40,7 +42,7 @@ def write(directory: Path, name: str, retrain: str = "Retrain()") -> Path:
 
 
 @contextmanager
-def laid(home: Path, name: str, kind: Literal["exit", "segfault", "sleep", "raise"]) -> Iterator[None]:
+def laid(home: Path, name: str, kind: Literal["exit", "segfault", "sleep", "raise", "freeze"]) -> Iterator[None]:
     """Lay the snare for the block."""
     snare = home / f"snare-{name}"
     snare.with_suffix(".caught").unlink(missing_ok=True)

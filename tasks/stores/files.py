@@ -250,23 +250,32 @@ def trusted(look: Look, looked_at: float) -> bool:
 def watch(uri: str, stop: threading.Event) -> Iterator[frozenset[str]]:
     """Tell of a local source which files have changed, as soon as they do, until `stop` is set or the source is another directory.
 
-    A hint: what happens while nobody watches, or on a network's file system, is seen by listing only.
+    It gives an empty set about once a second: so long it is watched. A hint: what happens while nobody watches, or on a network's file
+    system, is seen by listing only.
 
     Raises:
-        OSError: if the system allows no more watches.
+        OSError: if the system allows no more watches, or there is nothing to watch.
+        RuntimeError: if a file is changed whose name is no text; nothing is watched any more.
     """
     path = Path(uri).expanduser().absolute()
     watched = path if path.is_dir() else path.parent
     here, directory = watched.stat().st_ino, path.is_dir()
     changes = watchfiles.watch(
-        watched, watch_filter=None, step=10, debounce=100, rust_timeout=1000, yield_on_timeout=True, stop_event=stop, raise_interrupt=False
+        watched,
+        watch_filter=None,
+        step=10,
+        debounce=100,
+        rust_timeout=1000,
+        recursive=directory,
+        yield_on_timeout=True,
+        stop_event=stop,
+        raise_interrupt=False,
     )
     for found in changes:
-        if not watched.exists() or watched.stat().st_ino != here or path.is_dir() != directory:
+        removed = (watchfiles.Change.deleted, str(watched)) in found  # a directory made anew may have the number of the one before
+        if removed or not watched.exists() or watched.stat().st_ino != here or path.is_dir() != directory:
             return
-        files = frozenset(file for change, file in found if change != watchfiles.Change.deleted and (directory or file == str(path)))
-        if files:
-            yield files
+        yield frozenset(file for change, file in found if change != watchfiles.Change.deleted and (directory or file == str(path)))
 
 
 def land(content: bytes, directory: Path, name: str) -> Path:

@@ -8,6 +8,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled
 
@@ -47,7 +48,7 @@ def withdraw(pipeline: str, cycle: int, why: str) -> None:
     """
     mine = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key(pipeline, cycle)]))
     with _reached("take the question back") as client:
-        for run in client.read_flow_runs(flow_run_filter=mine, limit=1):
+        for run in client.read_flow_runs(flow_run_filter=mine, sort=FlowRunSort.ID_DESC, limit=1):
             if run.state is not None and run.state.type in OPEN:
                 client.set_flow_run_state(run.id, Cancelled(name="Answered", message=why), force=True)
 
@@ -69,7 +70,7 @@ def run_of(pipeline: str, cycle: int) -> UUID | None:
     """
     mine = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key(pipeline, cycle)]))
     with _reached("tell of the question") as client:
-        return next((run.id for run in client.read_flow_runs(flow_run_filter=mine, limit=1)), None)
+        return next((run.id for run in client.read_flow_runs(flow_run_filter=mine, sort=FlowRunSort.ID_DESC, limit=1)), None)
 
 
 @contextmanager

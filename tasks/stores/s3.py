@@ -39,20 +39,23 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def look(uri: str) -> Iterator[Look | str]:
-    """List the objects below a prefix, or the one object of that key, page by page; names are relative to the prefix.
+    """List the one object of that key, or else what is below it as below a directory, page by page; names are relative to the prefix.
 
     Raises:
         SourceUnavailable: if there are no credentials, no such bucket, no permission, or no answer.
     """
     bucket, prefix = split(uri)
     with _explained(uri):
-        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        if (single := _single(bucket, prefix)) is not None:
+            yield _look_at(bucket, prefix, single)
+            return
+        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_below(prefix))
         for page in pages:
             yield from (_look_at(bucket, prefix, entry) for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
 
 
 def look_again(uri: str, objects: Iterable[str]) -> Iterator[Look | str]:
-    """Look at single objects below a prefix, by their addresses; those that are gone are left out.
+    """Look at single objects of a source, by their addresses; those that are gone or belong to no such source are left out.
 
     They are listed, not asked for one by one, since only a listing gives the time as precisely as a listing does.
 
@@ -60,10 +63,30 @@ def look_again(uri: str, objects: Iterable[str]) -> Iterator[Look | str]:
         SourceUnavailable: as `look`.
     """
     bucket, prefix = split(uri)
+    keys = {key for where, key in map(split, objects) if where == bucket and not key.endswith("/")}
     with _explained(uri):
-        for key in sorted({split(address)[1] for address in objects}):
-            found = _client(settings.read().s3_endpoint).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
-            yield from (_look_at(bucket, prefix, entry) for entry in found if entry["Key"] == key and not key.endswith("/"))
+        single = _single(bucket, prefix) if keys else None
+        for key in sorted(keys):
+            wanted = key == prefix if single is not None else key.startswith(_below(prefix))
+            entry = _entry(bucket, key) if wanted else None
+            if entry is not None:
+                yield _look_at(bucket, prefix, entry)
+
+
+def _below(prefix: str) -> str:
+    """Give the beginning of the keys that are below a prefix, as files are below a directory: `in` is no directory of `inner/a.csv`."""
+    return prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+
+
+def _single(bucket: str, prefix: str) -> Any:
+    """Give the object of exactly that key, or None."""
+    return None if prefix.endswith("/") or not prefix else _entry(bucket, prefix)
+
+
+def _entry(bucket: str, key: str) -> Any:
+    """Give what a listing says of one key, or None; no key that begins with it is before it."""
+    found = _client(settings.read().s3_endpoint).list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+    return next((entry for entry in found if entry["Key"] == key), None)
 
 
 @contextmanager
@@ -86,7 +109,7 @@ def _explained(uri: str) -> Iterator[None]:
 
 def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
     key = entry["Key"]
-    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    below = _below(prefix)
     name = key.removeprefix(below) if key.startswith(below) else key.rpartition("/")[2]
     return Look(
         name=name,

@@ -160,6 +160,15 @@ def test_a_run_that_died_before_its_cycle_began_is_made_good_without_hands(place
     await_cycle(name)
 
 
+def test_what_lands_while_a_run_is_paused_that_has_decided_starts_a_cycle_once_its_lease_is_over(place: Place) -> None:
+    name = place.watched()
+    with snare.laid(place.home, name, "freeze"):
+        place.land(name, "a.csv")
+        await_cycle(name)
+    place.land(name, "b.csv", first=400)
+    assert await_cycle(name, 2, patience=20)["arrivals"] == ["b.csv"]  # long before the first run is ended
+
+
 def test_a_deployment_that_was_deleted_comes_back_and_its_cycle_runs(place: Place) -> None:
     name = place.watched()
     deployment = place.deployment(name)
@@ -200,6 +209,24 @@ def test_files_that_cannot_be_used_stop_no_other_and_are_watched_once_they_are_r
     until(lambda: place.automation(broken), "the registration", 90)
     place.land(broken, "a.csv")
     await_cycle(broken)
+
+
+def test_a_file_that_no_longer_imports_is_said_to_be_so_and_what_lands_waits_until_it_is_right(place: Place) -> None:
+    name = place.watched()
+    place.land(name, "a.csv")
+    await_cycle(name)
+    path = place.own / f"{name}.py"
+    right = path.read_text()
+    path.write_text("import nothing_of_that_name\n")
+    place.land(name, "b.csv", first=400)
+    until(lambda: ledger.receipts(name)[0].rule == "pipeline" and "nothing_of" in ledger.receipts(name)[0].why, "the receipt", 60)
+    place.land(name, "c.csv", first=500)
+    until(lambda: "c.csv" in {found.name for found in ledger.history(name)}, "the record")
+    time.sleep(8)  # in which runs would be insisted on
+    assert ledger.receipts(name)[0].rule == "pipeline"
+    assert len(place.api.post("flow_runs/filter", json={"deployments": {"name": {"any_": [name]}}}).json()) <= 2
+    path.write_text(right)
+    assert set(await_cycle(name, 2)["arrivals"]) == {"b.csv", "c.csv"}
 
 
 @contextmanager
@@ -270,3 +297,21 @@ def test_a_killed_agent_leaves_its_cycle_to_end_and_the_next_agent_takes_up_what
         os.kill(pid, signal.SIGKILL)
     with agent(own):
         assert set(await_cycle(name)["arrivals"]) == {"a.csv", "b.csv"}
+
+
+def test_a_task_in_which_a_cycle_was_killed_is_closed_with_the_run_and_the_reason(own: Place) -> None:
+    with agent(own, RATCHET_CRASH_AT="clean.marked:SIGKILL"):
+        name = own.watched()
+        own.land(name, "a.csv")
+        crashed = {"deployments": {"name": {"any_": [name]}}, "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}}}
+        run = until(lambda: own.api.post("flow_runs/filter", json=crashed).json(), "the crash", 90)[-1]
+        tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+
+        def ended() -> list[dict[str, Any]] | None:
+            found = own.api.post("task_runs/filter", json=tasks).json()
+            states = [one["state"] for one in found]
+            return states if "CRASHED" in {one["type"] for one in states} else None
+
+        states = until(ended, "the end of the task")
+    assert {one["type"] for one in states} == {"COMPLETED", "CRASHED"}
+    assert "signal SIGKILL" in next(one["message"] for one in states if one["type"] == "CRASHED")

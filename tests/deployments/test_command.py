@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from infra.parts import Stack
+from tests import snare
+from tests.conftest import PIPELINES
 from tests.landing import toy_rows
 
 RATCHET = Path(sys.executable).parent / "ratchet"
@@ -123,6 +125,40 @@ def test_up_registers_deployments_with_schedules_and_runs_them(ratchet: Run, cyc
     assert state == "COMPLETED"
     (decision,) = read(ratchet("decisions", "toy", "--json"))
     assert (decision["verdict"], decision["trigger"], decision["prefect_run"]) == ("promote", "ui", run["id"])
+
+
+@pytest.mark.slow
+def test_up_returns_once_sources_are_watched_and_an_agent_keeps_the_settings_that_it_was_started_with(
+    ratchet: Run, cycle_home: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    snare.write(other, "elsewhere")
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    own = os.pathsep.join((str(PIPELINES), str(tmp_path)))
+    assert "no: no agent runs; `ratchet up` starts it" in ratchet("status").stdout
+    ratchet("up", RATCHET_PIPELINES=own)
+    _until(lambda: all(row["watched"] or row["watch_note"] != "not yet" for row in read(ratchet("status", "--json"))["pipelines"]))
+    told = ratchet("up", RATCHET_PIPELINES=own).stdout
+    assert f"watched: {cycle_home / 'inbox' / 'toy'}" in told
+    assert "not watched: its file cannot be used" in told
+    land(cycle_home, "a.csv")
+    limit = time.monotonic() + 10
+    while not read(ratchet("arrivals", "toy", "--json")):
+        assert time.monotonic() < limit
+    agent = _agent(cycle_home)
+    told = ratchet("up", RATCHET_PIPELINES=str(other)).stdout
+    assert f"RATCHET_PIPELINES is {own} there, {other} here" in " ".join(told.split())
+    assert "ratchet down, then ratchet up" in told
+    assert f"watched: {cycle_home / 'inbox' / 'toy'}" in told
+    assert _agent(cycle_home) == agent
+    rows = {row["name"]: row for row in read(ratchet("status", "--json", RATCHET_PIPELINES=str(other)))["pipelines"]}
+    assert (rows["elsewhere"]["watched"], rows["visitors"]["watched"]) == (False, True)
+    assert "the agent runs with other settings" in rows["elsewhere"]["watch_note"]
+
+
+def _agent(home: Path) -> Any:
+    return next(part for part in json.loads((home / "stack.json").read_text())["parts"] if part["name"] == "agent")
 
 
 def _deployment(api: httpx.Client, name: str) -> Any:

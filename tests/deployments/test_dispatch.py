@@ -13,6 +13,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
 
 from deployments import children, dispatch
 from deployments.dispatch import Dispatcher
@@ -196,6 +197,29 @@ def test_a_run_that_takes_too_long_is_ended_with_the_reason_and_the_next_run_is_
         after = desk.create()
         one.nudge()
         desk.await_state(after, "COMPLETED")
+
+
+def test_a_run_that_is_paused_after_its_decision_keeps_no_other_from_working_and_is_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATCHET_WORKERS", "1")
+    with desk.dispatching() as (one,):
+        with desk.snared("freeze"):
+            toy_rows(30, first=7_000).write_parquet(desk.home / "inbox" / "toy" / "frozen.parquet")
+            run = desk.create()
+            one.nudge()
+            frozen = until(lambda: (found := ledger.cycle_of(run)) and found.state == "done" and found, "the decision")
+            until(lambda: not ledger.at_work(frozen), "the end of its lease")
+        with get_client(sync_client=True) as client:
+            assert not dispatch.under_way(client, desk.deployment)
+        assert desk.state(run)["type"] == "RUNNING"
+        after = desk.create()
+        one.nudge()
+        desk.await_state(after, "COMPLETED")
+        assert desk.state(run)["type"] == "RUNNING"
+        monkeypatch.setattr(dispatch, "LINGER", 1.0)
+        message = desk.await_state(run, "CRASHED")["message"]
+        assert message.startswith("It had decided and its lease was over, and had not ended 1 s later, so it was ended.")
 
 
 def test_two_dispatchers_execute_each_run_once(desk: Desk) -> None:

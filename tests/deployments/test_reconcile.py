@@ -5,15 +5,16 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelling, Completed, Pending, Running, Scheduled, State
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running, Scheduled, State
 
 from deployments import reconcile
-from deployments.reconcile import NAMELESS, close_dead, reason
+from deployments.reconcile import NAMELESS, close_dead, close_tasks, reason
 from infra.parts import Stack
 from tasks.stores import ledger
 from tests.servers.client import prefect_at
@@ -29,6 +30,11 @@ def ours(pipeline: str = "p") -> None:
 @flow(name="of-another")
 def theirs() -> None:
     """A flow that is none of ours."""
+
+
+@task
+def step() -> None:
+    """A task of a run."""
 
 
 @pytest.fixture
@@ -112,3 +118,35 @@ def test_a_run_that_names_no_process_is_dead_after_a_minute_and_not_before(clien
     assert "it has named no process for 60 s" in (reason(made, began + NAMELESS + timedelta(seconds=1)) or "")
     close_dead(client, ())
     assert state(client, made)[0] == "PENDING"
+
+
+def test_task_runs_that_a_dead_run_has_left_are_closed_with_its_reason_and_those_of_others_are_left_alone(
+    client: SyncPrefectClient, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(of: FlowRun, state: State[None], key: str) -> UUID:
+        return client.create_task_run(step, flow_run_id=of.id, dynamic_key=key, state=state).id
+
+    def states(tasks: list[UUID]) -> list[tuple[str, str]]:
+        found = [client.read_task_run(one).state for one in tasks]
+        return [(state.type.value, state.message or "") for state in found if state is not None]
+
+    killed = run(client, Running(), dead)
+    left = [begun(killed, state, str(number)) for number, state in enumerate((Running(), Pending()))]
+    others = [
+        begun(killed, Completed(), "done"),
+        begun(run(client, Running(), ledger.holder()), Running(), "lives"),
+        begun(run(client, Completed()), Running(), "is heard of later"),
+        begun(run(client, Crashed(), dead, of=theirs), Running(), "theirs"),
+    ]
+    before = states(others)
+    assert close_tasks(client) == ()
+    close_dead(client, ())
+    assert set(left).isdisjoint({one.id for one in close_tasks(client)})  # what they had to say may still be on its way
+    monkeypatch.setattr(reconcile, "LATE", timedelta())
+    assert {one.id for one in close_tasks(client)} == set(left)
+    assert (
+        states(left)
+        == [("CRASHED", f"Its run ended before it did. The run is dead, its process {dead} is gone. It had not begun a cycle.")] * 2
+    )
+    assert states(others) == before
+    assert close_tasks(client) == ()

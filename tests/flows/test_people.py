@@ -1,5 +1,6 @@
 """People decide: what is held waits, in Prefect and for the command; who answers is on record; the way back is one command."""
 
+import json
 import multiprocessing
 import shutil
 import time
@@ -157,10 +158,15 @@ def test_a_rollback_takes_a_moment_and_the_demoted_version_does_not_come_back_on
     assert third.evaluation is not None
     assert third.evaluation.rows <= 1200
     assert third.verdict == "promote"
-    people.champions(name, as_json=False)
-    shown = capsys.readouterr().out
-    assert "rolled" in shown
-    assert "complaints" in shown
+    people.champions(name, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert [(part["version"], part["how"], part["who"]) for part in shown] == [
+        (third.champion, "promoted", None),
+        (first.champion, "rolled back", "ada"),
+        (second.champion, "promoted", None),
+        (first.champion, "promoted", None),
+    ]
+    assert shown[1]["reason"] == "complaints from the shop"
 
 
 def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(own: Path, cycle_home: Path, servers: Stack) -> None:
@@ -177,7 +183,7 @@ def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(own: P
     assert models.pointed(name) == second.champion
     client.set_registered_model_alias(name, "champion", str(first.champion))
     gate(own, moved_alias="hold")
-    land(own, cycle_home, "c.csv", toy_rows(2400, first=2800))
+    land(own, cycle_home, "c.csv", toy_rows(9000, first=2800))
     held = continuous_training(name)
     assert held.verdict == "hold"
     assert [rule.name for rule in held.rules if not rule.passed] == ["alias"]

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,20 @@ def test_a_service_that_dies_is_started_again_and_one_that_lives_is_left_alone(b
     assert part(second, "sleeper").command == SLEEPER.command
     until(lambda: "sleeper had died" in told(beside), "the keeper's word")
     assert told(beside).count("had died") == 1  # servers that are not ours are none that were started
+
+
+def test_a_service_that_runs_with_other_settings_keeps_them_until_it_is_stopped(beside: Settings) -> None:
+    here, there = (replace(SLEEPER, given=(("RATCHET_PIPELINES", where),)) for where in ("here", "there"))
+    first = stack.up(beside, [here])
+    assert stack.up(beside, [there]) == first
+    assert stack.up(beside, [replace(there, version="2")]) == first
+    kill(first, "sleeper")
+    second = stack.up(beside, [there])  # its keeper is about to start it again
+    again = restarted(beside, first, "sleeper")
+    assert (part(second, "keeper"), part(again, "sleeper").given) == (part(first, "keeper"), here.given)
+    assert part(stack.up(beside, [replace(here, version="2")]), "sleeper").version == "2"
+    stack.down(beside)
+    assert part(stack.up(beside, [there]), "sleeper").given == there.given
 
 
 def test_a_service_that_dies_all_the_time_is_given_a_rest_and_down_does_not_wait_for_it(beside: Settings, tmp_path: Path) -> None:

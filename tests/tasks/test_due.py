@@ -267,6 +267,16 @@ def test_a_cycle_runs_while_its_process_holds_the_lease_and_is_unfinished_once_t
     assert "cycle 1 ended without a decision" in (look().unfinished or "")
 
 
+def test_a_cycle_that_has_decided_runs_until_it_gives_its_lease_back_or_lets_it_run_out(home: Path) -> None:
+    lease = ledger.begin("p", trigger="arrival", definition="d", flow_run=None)
+    ledger.end(lease)
+    land("a")
+    assert (look().running, due(Retrain(), look()).now) == (lease.cycle, False)
+    with ledger.transaction() as connection:
+        connection.execute(sa.text("UPDATE leases SET expires_at = '2000'"))
+    assert (look().running, due(Retrain(), look()).now) == (None, True)
+
+
 def test_failures_are_counted_from_the_last_cycle_that_ended_well_and_of_this_definition_only(home: Path) -> None:
     cycle(error="Breakdown: one. More of it")
     assert (look().failures, look().unfinished) == (1, "cycle 1 failed: Breakdown: one")

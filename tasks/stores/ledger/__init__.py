@@ -6,6 +6,8 @@ registry's alias) is written to the outbox in the same transaction as the decisi
 
 from tasks.stores.ledger.access import identity, now, transaction
 from tasks.stores.ledger.arrivals import (
+    GONE,
+    UNREAD,
     count_outstanding,
     give_up,
     history,
@@ -21,7 +23,7 @@ from tasks.stores.ledger.arrivals import (
     tally,
 )
 from tasks.stores.ledger.champions import champion, champions
-from tasks.stores.ledger.cycles import Cycle, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
+from tasks.stores.ledger.cycles import Cycle, at_work, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
 from tasks.stores.ledger.decisions import decide, decision, decisions, rows_since_training, spendings
 from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, lost, release, renew
 from tasks.stores.ledger.outbox import Effect, finish, unfinished
@@ -30,12 +32,15 @@ from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, re
 from tasks.stores.ledger.schema import SCHEMA_VERSION
 
 __all__ = [
+    "GONE",
     "SCHEMA_VERSION",
     "Cycle",
     "Effect",
     "Lease",
     "Proposal",
     "approve",
+    "UNREAD",
+    "at_work",
     "begin",
     "begun_by_arrivals",
     "champion",

@@ -4,6 +4,7 @@ A version is known by its content. The same content under a second name is a dup
 arrival, whose rows take the place of the old one's once they are in the lake.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -16,6 +17,8 @@ from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.schema import arrivals
 
+REPLACED, GONE = "It was replaced at the source before it was read.", "It is gone from the source and was never read."
+UNREAD = {REPLACED: "replaced before it was read", GONE: "gone before it was read"}  # reasons, and the same in a few words
 TRIES = 3  # to read an arrival, before it is set aside
 
 
@@ -126,7 +129,7 @@ def _pass_over(connection: Connection, pipeline: str) -> None:
     newer = sa.alias(arrivals)
     replaced = sa.exists().where(newer.c.pipeline == pipeline, newer.c.uri == arrivals.c.uri, newer.c.seq > arrivals.c.seq)
     for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending", replaced):
-        values = {"state": "quarantined", "superseded": True, "reason": "It was replaced at the source before it was read."}
+        values = {"state": "quarantined", "superseded": True, "reason": REPLACED}
         connection.execute(arrivals.update().where(arrivals.c.seq == row["seq"]).values(**values))
         _revive(connection, pipeline, row["seq"])
 
@@ -252,18 +255,18 @@ def history(pipeline: str, *, limit: int | None = None, cycle: int | None = None
 
 
 def tally(pipeline: str) -> dict[str, int]:
-    """Count the pipeline's arrivals by state; those that a newer version has replaced in the lake count as "replaced"."""
-    query = (
-        sa.select(arrivals.c.state, arrivals.c.superseded, sa.func.count())
-        .where(arrivals.c.pipeline == pipeline)
-        .group_by(arrivals.c.state, arrivals.c.superseded)
-    )
-    counts: dict[str, int] = {}
+    """Count the pipeline's arrivals by state; those that a newer version has replaced in the lake count as "replaced", others as in `UNREAD`."""
+    mine, grouped = arrivals.c.pipeline == pipeline, (arrivals.c.state, arrivals.c.superseded)
+    counted = sa.select(*grouped, sa.func.count()).where(mine).group_by(*grouped)
+    unread = sa.select(arrivals.c.reason, sa.func.count()).where(mine, arrivals.c.superseded, arrivals.c.reason.in_(UNREAD))
+    counts: Counter[str] = Counter()
     with reading() as connection:
-        for state, superseded, count in connection.execute(query):
-            kind = "replaced" if superseded and state != "quarantined" else state
-            counts[kind] = counts.get(kind, 0) + int(count)
-    return counts
+        for state, superseded, count in connection.execute(counted):
+            counts["replaced" if superseded and state != "quarantined" else state] += int(count)
+        for reason, count in connection.execute(unread.group_by(arrivals.c.reason)):
+            counts[UNREAD[reason]] += int(count)
+            counts["quarantined"] -= int(count)
+    return dict(+counts)
 
 
 def named(pipeline: str, name: str) -> tuple[Arrival, ...]:

@@ -91,6 +91,12 @@ def cycle_of(flow_run: str) -> Cycle | None:
     return found[0] if found else None
 
 
+def at_work(cycle: Cycle) -> bool:
+    """Tell whether a cycle holds its pipeline's lease: one that was paused for longer, or has given it back, keeps no other from working."""
+    newest = last_cycle(cycle.pipeline)
+    return newest is not None and newest.id == cycle.id and leases.lease_holder(cycle.pipeline) is not None
+
+
 def unsettled_since(lease: Lease) -> int:
     """Give the lowest token whose cycle may have committed something that the ledger does not know: the one after the last that was done."""
     done = (cycles.c.pipeline == lease.pipeline) & (cycles.c.state == "done") & (cycles.c.token < lease.token)

@@ -50,6 +50,18 @@ def test_objects_below_a_prefix_are_taken_in_with_odd_names_and_an_overwrite_rep
     assert lake.scan("toy").collect().height == 25
 
 
+def test_a_prefix_is_a_directory_and_an_object_of_exactly_that_key_a_source_by_itself(bucket: Any) -> None:
+    for key in ("in/churn/a.csv", "in/churnother/x.csv", "in/churn.csv", "in/churn.csv.gz", "in/churn.csv/b.csv"):
+        bucket.put_object(Key=key, Body=b"x")
+    everything = [f"s3://{bucket.name}/{entry.key}" for entry in bucket.objects.all()]
+    wanted = {"in/churn": ["a.csv"], "in/churn/": ["a.csv"], "in/churn.csv": ["churn.csv"], "in/churno": [], "in/absent.csv": []}
+    for prefix, names in wanted.items():
+        source = f"s3://{bucket.name}/{prefix}"
+        assert [entry.name for entry in files.look(source) if not isinstance(entry, str)] == names
+        assert [entry.name for entry in files.look_again(source, everything) if not isinstance(entry, str)] == names
+    assert len(list(files.look(f"s3://{bucket.name}"))) == len(everything)
+
+
 def test_the_lake_itself_may_be_on_s3(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATCHET_LAKE", f"s3://{bucket.name}/lake")
     bucket.put_object(Key="in/a.csv", Body=csv(20))
