@@ -79,7 +79,7 @@ def why(name: str, file: str, *, as_json: bool) -> None:
 def _named(name: str, file: str) -> tuple[Arrival, ...]:
     """Find a file by name or address, as it was typed or as another system writes the same letters."""
     spelt = (file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD")))
-    asked = [way for one in spelt for way in (one, str(Path(one).expanduser().absolute()))]
+    asked = [way for one in spelt for way in (one, str(Path(one).absolute()))]
     return next((found for one in asked if (found := ledger.named(name, one))), ())
 
 

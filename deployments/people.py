@@ -4,9 +4,10 @@ import getpass
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from deployments.plain import plain
 from deployments.show import as_json_text, known
 from flows.approval import answered
 from flows.embedded import connected
@@ -61,7 +62,7 @@ def champions(name: str, *, as_json: bool) -> None:
         return
     table = Table("version", "from", "until", "how", "cycle", "candidate", "fitted on", "why")
     for part in found:
-        table.add_row(*(escape(cell) for cell in _row(part)))
+        table.add_row(*(Text(plain(cell)) for cell in _row(part)))
     console.print(table if found else f"{name} has had no champion yet.")
 
 

@@ -47,7 +47,7 @@ def look(uri: str) -> Iterator[Look | str]:
 
         yield from map(_sifted, s3.look(uri))
         return
-    path = Path(uri).expanduser().absolute()
+    path = _place(uri)
     if not path.exists():
         near = next(parent for parent in path.parents if parent.exists())
         raise SourceUnavailable(
@@ -59,6 +59,14 @@ def look(uri: str) -> Iterator[Look | str]:
         raise SourceUnavailable(f"The source {path} may not be read: {error}. Give this user the right to list and read it.") from error
 
 
+def _place(uri: str) -> Path:
+    """Give the absolute path of a local source; a home that cannot be told is left as it is written."""
+    try:
+        return Path(uri).expanduser().absolute()
+    except RuntimeError:
+        return Path(uri).absolute()
+
+
 def look_again(uri: str, files: Iterable[str]) -> Iterator[Look | str]:
     """Look at single files of a source, by their addresses, without listing all of it; those that are gone are left out."""
     if uri.startswith("s3://"):
@@ -66,7 +74,7 @@ def look_again(uri: str, files: Iterable[str]) -> Iterator[Look | str]:
 
         yield from map(_sifted, s3.look_again(uri, files))
         return
-    source = Path(uri).expanduser().absolute()
+    source = _place(uri)
     told = {Path(file) for file in files}
     for path in sorted(told):
         if (told - {source}).isdisjoint(path.parents):  # else it is seen with the directory that it is in
@@ -257,7 +265,7 @@ def watch(uri: str, stop: threading.Event) -> Iterator[frozenset[str]]:
         OSError: if the system allows no more watches, or there is nothing to watch.
         RuntimeError: if a file is changed whose name is no text; nothing is watched any more.
     """
-    path = Path(uri).expanduser().absolute()
+    path = _place(uri)
     watched = path if path.is_dir() else path.parent
     here, directory = watched.stat().st_ino, path.is_dir()
     changes = watchfiles.watch(
