@@ -132,7 +132,13 @@ def _registry(pipeline: str) -> Iterator[str]:
     versions = client.search_model_versions(f"name = '{pipeline}'")
     status = {int(version.version): version.tags.get("status") for version in versions}
     served = {old.version for old in ledger.champions(pipeline)}
-    wrong = {version: tag for version, tag in status.items() if tag != ("promoted" if version in served else "orphan")}
+    waiting = ledger.waiting(pipeline)
+    asked = {waiting.candidate.version} if waiting else set()
+    wrong = {
+        version: tag
+        for version, tag in status.items()
+        if tag != ("promoted" if version in served else "new" if version in asked else "orphan")
+    }
     if wrong or not served <= status.keys():
         yield f"registry: served {sorted(served)}, but versions are marked {status}"
     if champion is not None:
