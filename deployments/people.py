@@ -4,10 +4,8 @@ import getpass
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from deployments.plain import plain
+from deployments.plain import said
 from deployments.show import as_json_text, known
 from flows.approval import answered
 from flows.embedded import connected
@@ -42,7 +40,7 @@ def roll_back(name: str, *, to: int | None, who: str | None, why: str) -> None:
     if not why.strip():
         raise UserError("A rollback needs a reason: --reason 'why'. It is kept with the champion. Nothing was changed.")
     with connected():
-        models.load(ledger.earlier_champion(name, to))
+        models.fetch(ledger.earlier_champion(name, to))
         made = ledger.roll_back(name, who=who or getpass.getuser(), why=why, to=to)
         left = settle_effects(name)
     console.print(f"Version {made.version} ({made.candidate}) is the champion of {name} again since {made.since[:19]} UTC.", markup=False)
@@ -60,23 +58,19 @@ def champions(name: str, *, as_json: bool) -> None:
     if as_json:
         as_json_text([asdict(champion) for champion in found])
         return
-    table = Table("version", "from", "until", "how", "cycle", "candidate", "fitted on", "why")
     for part in found:
-        table.add_row(*(Text(plain(cell)) for cell in _row(part)))
-    console.print(table if found else f"{name} has had no champion yet.")
+        console.print(said(*_line(part)), highlight=False)
+        console.print(said("    ", (part.reason or "", "dim")), highlight=False)
+    if not found:
+        console.print(f"{name} has had no champion yet.")
 
 
-def _row(part: Champion) -> tuple[str, ...]:
+def _line(part: Champion) -> tuple[str | tuple[str, str], ...]:
     how = f"{part.how}{f' by {part.who}' if part.who else ''}"
-    fitted = "all rows" if part.served == "refit" else "the tested rows"
-    until = (part.until or "now")[:19]
+    fitted = "all rows" if part.served == "refit" else "the rows before those it was tested on,"
+    served = f"{part.since[:16].replace('T', ' ')} to {(part.until or 'now')[:16].replace('T', ' ')}"
     return (
-        str(part.version),
-        part.since[:19],
-        until,
-        how,
-        str(part.cycle),
-        part.candidate,
-        f"{fitted} to {part.trained_until}",
-        part.reason or "",
+        f"version {part.version:<4} {served}  ",
+        (how, "bold"),
+        f", cycle {part.cycle}: {part.candidate}, fitted on {fitted} to {part.trained_until}",
     )

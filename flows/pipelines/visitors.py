@@ -70,6 +70,13 @@ PIPELINE = Pipeline(
     slices=("segment", "channel"),
     window=Window(rows=12_000),  # three weeks: long enough to learn, short enough to forget a market that is gone
     holdout=Holdout(rows=2000),  # half a week: the other half of the newest arrival already trains the challenger
-    gate=Gate(metric="log_loss", min_rows=1000, min_train_rows=1000),
+    gate=Gate(
+        metric="log_loss",  # bids follow the probability; the made-up visitors are independent draws, so its tails are short
+        slice_tolerance=0.02,
+        max_quarantine_share=0.3,
+        max_latency_ms=250,
+        min_rows=1000,
+        min_train_rows=1000,
+    ),
     retrain=Retrain(schedule="0 4 * * 1"),
 )
