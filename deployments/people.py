@@ -7,7 +7,6 @@ from rich.console import Console
 
 from deployments.plain import said
 from deployments.show import as_json_text, known
-from flows.approval import answered
 from flows.embedded import connected
 from tasks.errors import UserError
 from tasks.promote import settle_effects
@@ -24,6 +23,8 @@ def answer(name: str, *, approve: bool, who: str | None, why: str) -> None:
         UserError: if nothing waits, or no reason is given.
         LedgerError: if the champion has changed since; the proposal lapses.
     """
+    from flows.approval import answered
+
     known(name)
     with connected():
         console.print(answered(name, approve=approve, who=who or getpass.getuser(), why=why), highlight=False, markup=False)

@@ -104,6 +104,15 @@ def status(*, as_json: bool) -> None:
         cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), _running(row), _eye(row), moment)
         table.add_row(*map(said, cells))
     console.print(table)
+    for row in rows:
+        if (asked := row["waiting"]) is not None:
+            version = asked["candidate"]["version"]
+            console.print(
+                said(
+                    f"Version {version} of {row['name']} waits for an answer (cycle {asked['cycle']}): `ratchet why {row['name']}`, then "
+                ),
+                said((f"ratchet approve {row['name']}", "bold"), " or ", ("reject", "bold"), " with --reason."),
+            )
 
 
 def _watched(name: str, seen: Mapping[str, Watch] | None) -> dict[str, Any]:
@@ -141,6 +150,7 @@ def _state(name: str) -> dict[str, Any]:
     receipt = next(iter(ledger.receipts(name, limit=1)), None)
     newest = ledger.last_cycle(name)
     running = newest if newest and ledger.at_work(newest) else None
+    waiting = ledger.waiting(name)
     return {
         "name": name,
         "champion": champion.version if champion else None,
@@ -149,6 +159,7 @@ def _state(name: str) -> dict[str, Any]:
         "running": ledger.lease_holder(name),
         "running_cycle": running.id if running else None,
         "receipt": asdict(receipt) if receipt else None,
+        "waiting": asdict(waiting) if waiting else None,
     }
 
 

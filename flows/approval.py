@@ -17,8 +17,8 @@ class Answer(RunInput):
     """What the form in the UI asks for."""
 
     approve: bool = Field(default=False, description="Switch on to let this version take the champion's place; off turns it down.")
-    who: str = Field(default="", description="Who answers: it is kept with the decision.")
-    why: str = Field(default="", description="Why: it is kept with the decision.")
+    who: str = Field(pattern=r"\S", description="Who answers: it is kept with the decision.")
+    why: str = Field(pattern=r"\S", description="Why: it is kept with the decision.")
 
 
 @embedded(name=APPROVAL, persist_result=True)

@@ -106,8 +106,8 @@ def test_a_version_is_approved_in_prefect_by_resuming_the_run_that_asks(own: Pat
     paused = state(run)
     assert (paused.type, paused.name) == (StateType.PAUSED, "Suspended")
     with get_client(sync_client=True) as client:
-        refused = client.resume_flow_run(run, run_input={"approve": "perhaps"})
-        assert refused.status.value == "REJECT"
+        for wrong in ({"approve": "perhaps", "who": "ada", "why": "x"}, {"approve": True}, {"approve": True, "who": " ", "why": ""}):
+            assert client.resume_flow_run(run, run_input=wrong).status.value == "REJECT"
         client.resume_flow_run(run, run_input={"approve": True, "who": "ada", "why": "seen in the UI"})
     assert state(run).type == StateType.SCHEDULED
     execute(run)

@@ -71,6 +71,21 @@ def test_a_changed_market_brings_a_new_champion_and_equal_data_does_not(inbox: P
     assert models.pointed("toy") == third.champion
 
 
+def test_a_challenger_that_is_better_on_the_whole_and_worse_on_one_slice_is_kept_out_by_name(inbox: Path) -> None:
+    land(inbox, "a.csv", toy_rows(600))
+    champion = continuous_training("toy")
+    rows = toy_rows(6000, first=600).filter((pl.col("colour") == "red") | (pl.col("id") % 4 == 0))
+    turned = pl.when(pl.col("label") == "yes").then(pl.lit("no")).otherwise(pl.lit("yes"))
+    unseen = pl.int_range(pl.len()) >= round(0.6 * rows.height)
+    land(inbox, "b.csv", rows.with_columns(label=pl.when((pl.col("colour") == "green") & unseen).then("label").otherwise(turned)))
+    decision = continuous_training("toy")
+    assert decision.verdict == "keep"
+    assert decision.champion == champion.champion
+    assert [rule.name for rule in decision.rules if not rule.passed] == ["slice_colour=green"]
+    assert "on colour=green" in decision.sentence
+    assert "proven worse" in decision.sentence
+
+
 def test_the_comparison_rests_on_rows_newer_than_every_training(inbox: Path) -> None:
     land(inbox, "a.csv", toy_rows(400))
     first = continuous_training("toy")
