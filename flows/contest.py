@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.golden import digest as golden_digest
-
 from flows.cycle import Cycle, recorded, timed, told
 from tasks import crash
 from tasks.budget import Spending, allot
@@ -14,6 +12,7 @@ from tasks.decide import Circumstances, decide, sentence_of, twins, verdict_of
 from tasks.errors import Breakdown, BrokenPipeline
 from tasks.evaluate import evaluate
 from tasks.evidence import Budget, Evaluation, Rule
+from tasks.golden import digest as golden_digest
 from tasks.metrics import METRICS
 from tasks.probe import probe
 from tasks.promote import promote, register, retire
@@ -23,6 +22,8 @@ from tasks.spec import Pipeline
 from tasks.stability import stability
 from tasks.stores import ledger
 from tasks.train import best_of, drawn_settings, fit, train
+
+SHARE = 0.5  # of the cycle's time limit, the most that the comparison may take
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,14 @@ def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> De
 def _evaluated(cycle: Cycle, prepared: Prepared, fitted: Fitted, champion: Champion | None, budget: Budget | None) -> Evaluation | Rule:
     """Compare; if that fails through the models or the user's code, that is a rule which is not met."""
     alpha = budget.allowed if budget and budget.allowed else cycle.spec.gate.alpha
-    state = evaluate(cycle.spec, prepared, fitted, champion, str(cycle.work), alpha, return_state=True)
+    within = evaluate.with_options(timeout_seconds=cycle.spec.retrain.time_limit * SHARE)
+    state = within(cycle.spec, prepared, fitted, champion, str(cycle.work), alpha, return_state=True)
     found: Evaluation | Exception = state.result(raise_on_failure=False)
     if isinstance(found, Breakdown):
         raise found
     if isinstance(found, Exception):
-        return Rule("evaluation", False, None, None, f"the comparison failed, so nothing is proven: {type(found).__name__}: {found}")
+        what = f"{type(found).__name__}: {found}" if str(found) else type(found).__name__
+        return Rule("evaluation", False, None, None, f"the comparison failed, so nothing is proven: {what}")
     return found
 
 

@@ -142,9 +142,15 @@ def _curves(decision: Decision, details: Mapping[str, Any]) -> tuple[Block, ...]
 
 
 def staged_predictions(decision: Decision) -> Path | None:
-    """Give the file of the cycle's predictions; of a cycle that has ended, or on another machine, it is not here."""
+    """Give the file of the cycle's predictions, if they can be drawn.
+
+    Of a cycle that has ended, or on another machine, it is not here; what is not finite has no place in a plot.
+    """
     path = Path(decision.evaluation.predictions) if decision.evaluation else None
-    return path if path and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    numbers = pl.scan_ipc(path).select(pl.selectors.float().is_finite().all()).collect()
+    return path if all(numbers.row(0)) else None
 
 
 def to_mlflow(facts: Facts) -> None:

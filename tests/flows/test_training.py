@@ -1,6 +1,7 @@
 """Whole cycles on real servers: the first model crowns, a better one replaces, a worse one is kept out, and all of it is on record."""
 
 import json
+import re
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
@@ -84,6 +85,38 @@ def test_a_challenger_that_is_better_on_the_whole_and_worse_on_one_slice_is_kept
     assert [rule.name for rule in decision.rules if not rule.passed] == ["slice_colour=green"]
     assert "on colour=green" in decision.sentence
     assert "proven worse" in decision.sentence
+
+
+STUBBORN = """
+
+class Stubborn(LogisticRegression):
+    def predict_proba(self, features):
+        if len(features) == 150:
+            {what}
+        return super().predict_proba(features)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "limit", "says"),
+    [
+        ("raise RuntimeError('out of luck')", 14400, "the comparison failed, so nothing is proven: RuntimeError: out of luck"),
+        ("__import__('time').sleep(20)", 10, "the comparison failed, so nothing is proven: "),
+        ("return super().predict_proba(features) * float('nan')", 14400, "log_loss cannot be computed"),
+    ],
+    ids=["raises", "hangs", "gives NaN"],
+)
+def test_a_comparison_that_fails_promotes_nothing_and_says_why(inbox: Path, own_toy: Path, what: str, limit: int, says: str) -> None:
+    text = own_toy.read_text().replace("encode = make", STUBBORN.replace("{what}", what) + "encode = make")
+    text = text.replace("LogisticRegression(max", "Stubborn(max").replace("import Candidate, Gate,", "import Retrain, Candidate, Gate,")
+    text = text.replace("Holdout(share=0.3)", f"Holdout(rows=150),\n    retrain=Retrain(time_limit={limit})")
+    own_toy.write_text(re.sub(r' *Candidate\("tree".*\n', "", text))
+    land(inbox, "a.csv", toy_rows(400))
+    decision = continuous_training("toy")
+    assert decision.verdict == "keep"
+    assert says in decision.sentence
+    assert ledger.champion("toy") is None
 
 
 def test_the_comparison_rests_on_rows_newer_than_every_training(inbox: Path) -> None:

@@ -1,7 +1,11 @@
 """What people decide, on SQLite and on PostgreSQL: one answer to one proposal, against the champion it was held against, and the way back."""
 
+import itertools
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.budget import Spending
-from tasks.errors import LedgerError, UserError
+from tasks.errors import CycleInProgress, LeaseLost, LedgerError, UserError
 from tasks.records import Champion, Decision, Snapshot
 from tasks.stores import ledger
 from tasks.stores.ledger import Lease
@@ -142,6 +146,38 @@ def test_what_comparisons_spent_is_kept_in_order(home: Path) -> None:
     decided("promote", 1, None)
     decided("hold", 2, 1)
     assert [(part.evidence, part.level) for part in ledger.spendings("p")] == [("stream", 0.01), ("stream", 0.01)]
+
+
+def _tried(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except (UserError, LedgerError, LeaseLost, CycleInProgress):
+        return False
+    return True
+
+
+def test_whoever_races_there_is_one_champion_after_the_first_and_the_history_has_no_gap(home: Path) -> None:
+    decided("promote", 1, None)
+    done: Counter[str] = Counter()
+    for turn in range(100):
+        version = ledger.champion("p").version  # type: ignore[union-attr]
+        decided("hold", 1000 + turn, version)
+        acts: dict[str, Callable[[], object]] = {
+            "approve": partial(ledger.approve, "p", who="ada", why="race"),
+            "roll back": partial(ledger.roll_back, "p", who="bob", why="race"),
+            "promote": partial(decided, "promote", 2000 + turn, version),
+            "reject": partial(ledger.reject, "p", who="eve", why="race"),
+        }
+        with ThreadPoolExecutor(len(acts)) as racers:
+            outcomes = dict(zip(acts, racers.map(_tried, acts.values()), strict=True))
+        done.update(name for name, outcome in outcomes.items() if outcome)
+        if not outcomes["promote"]:
+            with ledger.transaction() as connection:
+                connection.exec_driver_sql("UPDATE leases SET holder = NULL")
+        served = ledger.champions("p")
+        assert [part.until is None for part in served] == [True, *[False] * (len(served) - 1)]
+        assert all(older.until == newer.since for newer, older in itertools.pairwise(served))
+    assert len(done) == 4
 
 
 def _answer(start: Barrier, approve: bool, results: Any) -> None:
