@@ -58,11 +58,18 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
     if trigger == "arrival" and runtime.deployment.id is not None and not _left_to_do(spec):
         return _passed_over(pipeline, trigger, "nothing", "Nothing is outstanding any more: an earlier cycle has taken it in.")
     try:
-        return _pass(spec, trigger, observation)
+        decision = _pass(spec, trigger, observation)
+        return decision if runtime.deployment.id is None else _shown(decision)
     except CycleInProgress as busy:
         if runtime.deployment.id is None:
             raise
         return _passed_over(pipeline, trigger, "running", str(busy).partition(". ")[0] + ".")
+
+
+def _shown(decision: Decision) -> Decision:
+    """Let the list of runs in Prefect say what was decided, and the run why."""
+    name = {"promote": "Promoted", "keep": "Kept", "hold": "Held", "skip": "Skipped"}[decision.verdict]
+    return cast("Decision", Completed(name=name, message=decision.sentence))  # Prefect takes a state for the run's own
 
 
 def _left_to_do(spec: Pipeline) -> bool:
