@@ -15,7 +15,7 @@ from tasks.evidence import Budget, Evaluation, Rule
 from tasks.golden import digest as golden_digest
 from tasks.metrics import METRICS
 from tasks.probe import probe
-from tasks.promote import promote, register, retire
+from tasks.promote import clear_up, promote, register
 from tasks.records import Champion, Decision, Fitted, Prepared, Trial
 from tasks.report import details
 from tasks.spec import Pipeline
@@ -133,8 +133,7 @@ def _published(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champ
     verdict = verdict_of(rules)
     if verdict == "keep":
         decision = _kept(contest, draft, rules, champion)
-        retire(spec.name)
-        return decision
+        return replace(decision, notes=decision.notes + clear_up(spec.name, tried=True))  # the version that was refused gets its mark
     sentence = sentence_of(verdict, rules, draft.challenger, champion)
     draft = timed(cycle, replace(draft, verdict=verdict, sentence=sentence, rules=rules))
     return told(cycle, promote(cycle.lease, draft, candidate, prepared, contest.spending, contest.more))
