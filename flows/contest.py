@@ -9,7 +9,7 @@ from flows.cycle import Cycle, recorded, timed, told
 from tasks import crash
 from tasks.budget import Spending, allot
 from tasks.decide import Circumstances, decide, sentence_of, twins, verdict_of
-from tasks.errors import Breakdown, BrokenPipeline
+from tasks.errors import Breakdown, BrokenPipeline, UserError
 from tasks.evaluate import evaluate
 from tasks.evidence import Budget, Evaluation, Rule
 from tasks.golden import digest as golden_digest
@@ -63,7 +63,7 @@ def _evaluated(cycle: Cycle, prepared: Prepared, fitted: Fitted, champion: Champ
     within = evaluate.with_options(timeout_seconds=cycle.spec.retrain.time_limit * SHARE)
     state = within(cycle.spec, prepared, fitted, champion, str(cycle.work), alpha, return_state=True)
     found: Evaluation | Exception = state.result(raise_on_failure=False)
-    if isinstance(found, Breakdown):
+    if isinstance(found, Breakdown | UserError):  # which say what is to be put right, and promote nothing either
         raise found
     if isinstance(found, Exception):
         what = f"{type(found).__name__}: {found}" if str(found) else type(found).__name__

@@ -7,17 +7,23 @@ import sys
 import time
 from pathlib import Path
 
-directory = Path(sys.argv[1])
-mode = (directory / "mode").read_text()
-if mode in ("hang", "orphan"):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    (directory / "child").write_text(str(child.pid))
-if mode == "hang":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(600)
-if mode == "die":
-    os.kill(os.getpid(), signal.SIGKILL)
-if mode == "give up":
-    sys.exit("I give up")
-if mode == "babble":
-    (directory / "answer.jsonl").write_text('{"part": "load", "value": {"seconds": 1.0, "columns": {}}}\nHello!\n')
+
+def main(directory: Path) -> None:
+    """Misbehave."""
+    mode = (directory / "mode").read_text()
+    if mode in ("hang", "orphan"):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        (directory / "child").write_text(str(child.pid))
+    if mode == "hang":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    if mode == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "give up":
+        sys.exit("I give up")
+    if mode == "babble":
+        (directory / "answer.jsonl").write_text('{"part": "load", "value": {"seconds": 1.0, "columns": {}}}\nHello!\n')
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -20,6 +20,7 @@ from deployments.dispatch import Dispatcher
 from infra.parts import Stack
 from tasks.errors import BrokenPipeline
 from tasks.stores import ledger
+from tasks.triggers import TRAINING
 from tests import snare
 from tests.landing import toy_rows
 from tests.servers import proxy
@@ -61,7 +62,7 @@ class Desk:
         stop, dispatchers = threading.Event(), [Dispatcher(self.ended.append) for _ in range(count)]
         threads = [threading.Thread(target=one.run, args=(stop,)) for one in dispatchers]
         for one, thread in zip(dispatchers, threads, strict=True):
-            one.deployments[self.deployment] = "toy"
+            one.deployments[self.deployment] = TRAINING
             thread.start()
         try:
             yield dispatchers

@@ -149,7 +149,7 @@ def test_a_changed_definition_is_tried_again_but_not_on_rows_that_the_champion_h
     assert "nothing is new" in continuous_training("toy").sentence
     with own_toy.open("a") as file:
         file.write("# another comment\n")
-    assert "0 rows newer than every training, too few" in continuous_training("toy").sentence
+    assert "0 rows newer than what the champion was trained on, too few" in continuous_training("toy").sentence
 
 
 def test_too_few_rows_train_nothing_and_wait_for_more(inbox: Path) -> None:

@@ -20,7 +20,7 @@ from tasks import report
 from tasks.records import Decision, Fitted, Prepared
 from tasks.spec import Pipeline
 from tasks.stores import ledger
-from tasks.stores.ledger import schema
+from tasks.stores.ledger import access, schema
 from tasks.train import fit_rows
 from tests.landing import toy_rows
 from tests.told import DECISION, DETAILS, rendered, seen, staged
@@ -153,7 +153,7 @@ def test_a_report_queued_by_an_older_version_is_told(cycle_home: Path, servers: 
     land(cycle_home, "a.csv", toy_rows(400))
     decision = continuous_training("toy")
     old = json.dumps({"kind": "binary", "seconds": 0.5, "params": {"seed": "0"}})
-    with schema.transaction() as connection:
+    with access.transaction() as connection:
         connection.execute(sa.update(schema.outbox).where(schema.outbox.c.effect == "report").values(payload=old, done_at=None))
     with connected():
         assert report.settle_reports("toy") == ()

@@ -177,7 +177,7 @@ def test_whoever_races_there_is_one_champion_after_the_first_and_the_history_has
         served = ledger.champions("p")
         assert [part.until is None for part in served] == [True, *[False] * (len(served) - 1)]
         assert all(older.until == newer.since for newer, older in itertools.pairwise(served))
-    assert len(done) == 4
+    assert sum(done.values()) >= 100  # in every turn somebody did
 
 
 def _answer(start: Barrier, approve: bool, results: Any) -> None:
