@@ -17,12 +17,13 @@ from deployments import reconcile
 from deployments.reconcile import NAMELESS, close_dead, close_tasks, reason
 from infra.parts import Stack
 from tasks.stores import ledger
+from tasks.triggers import TRAINING
 from tests.servers.client import prefect_at
 
 pytestmark = pytest.mark.slow
 
 
-@flow(name=reconcile.FLOW)
+@flow(name=TRAINING)
 def ours(pipeline: str = "p") -> None:
     """A flow of the name that is looked for."""
 
