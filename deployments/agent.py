@@ -12,6 +12,8 @@ from functools import partial
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments import children, dispatch, reconcile, watches
@@ -84,11 +86,28 @@ class Agent:
         return found
 
     def _keep_order(self) -> None:
-        for step in (self._watch_all, self._close_dead, self._settle):
+        for step in (self._watch_all, self._find_missing, self._close_dead, self._settle):
             try:
                 step()
             except (RatchetError, OSError, *dispatch.FAULTS) as error:
                 logger.warning("%s: %s", step.__name__.strip("_"), error)
+
+    def _find_missing(self) -> None:
+        """See which deployments Prefect does not know any more: they were deleted, or its database is an old one that was brought back."""
+        known = set()
+        with get_client(sync_client=True) as client:
+            wanted = list(self._deployments.values())
+            for start in range(0, len(wanted), reconcile.MOST):
+                page = DeploymentFilter(id=DeploymentFilterId(any_=wanted[start : start + reconcile.MOST]))
+                found = client.read_deployments(deployment_filter=page, sort=DeploymentSort.NAME_ASC, limit=reconcile.MOST)
+                known |= {deployment.id for deployment in found}
+        for name, deployment in self._deployments.items():
+            if deployment not in known:
+                self._register_anew(name)
+
+    def _register_anew(self, name: str) -> None:
+        self._missing.add(name)
+        self._tried.pop(name, None)
 
     def _watch_all(self) -> None:
         """Watch what is new or was edited; leave alone what has been removed."""
@@ -159,8 +178,7 @@ class Agent:
                     )
         except (RatchetError, *dispatch.FAULTS) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == 404:
-                self._missing.add(name)
-                self._tried.pop(name, None)
+                self._register_anew(name)
                 return Receipt("waited", "prefect", "the deployment was deleted in Prefect; it is registered anew")
             return Receipt("waited", "prefect", f"Prefect does not answer, it is asked again: {error!r:.200}")
         self.dispatcher.nudge()

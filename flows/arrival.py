@@ -121,6 +121,9 @@ class Watcher:
             ledger.record(self.watched.name, Receipt("skipped", "source", self._trouble))
             seen = Observation(0, (), (), ())
             self._next_sweep = time.monotonic() + min(GRACE, settings.read().sweep)
+        if seen.unread:
+            more = f"; and {len(seen.unread) - 1} more" if len(seen.unread) > 1 else ""
+            ledger.record(self.watched.name, Receipt("skipped", "source", f"{seen.unread[0][1]}{more}"))
         decided = self._decide(seen.recorded)
         times = [self._next_sweep - time.monotonic()]
         times += [settings.read().settle or 0.01] if seen.settling else []

@@ -4,7 +4,7 @@ import logging
 
 from tasks.notices import Letter, Poison, concerns, read
 from tasks.observe import revisit
-from tasks.records import Arrival
+from tasks.records import Arrival, Observation
 from tasks.stores import ledger, sqs
 from tasks.stores.sqs import Message
 from tasks.triggers import Watched
@@ -17,7 +17,8 @@ WAIT = 10  # seconds that one long poll lasts
 def hear(watched: Watched) -> tuple[Arrival, ...]:
     """Wait for messages, look at the objects that they name, and give the arrivals that are new.
 
-    What a message says is never believed: its objects are looked at. One that cannot be read is kept as a dead letter.
+    What a message says is never believed: its objects are looked at. One that cannot be read is kept as a dead letter; one whose object
+    S3 does not give now comes again.
 
     Raises:
         SourceUnavailable: if the queue or the source does not answer; the messages come again.
@@ -26,12 +27,13 @@ def hear(watched: Watched) -> tuple[Arrival, ...]:
     read_of = {message: _read(message) for message in sqs.receive(queue, wait=WAIT)}
     readable = {message: letter for message, letter in read_of.items() if isinstance(letter, Letter)}
     named = {address for letter in readable.values() for address in _addresses(watched, letter)}
-    recorded = revisit(watched.name, watched.source, named).recorded if named else ()
-    sqs.delete(queue, list(readable))
+    found = revisit(watched.name, watched.source, named) if named else Observation(0, (), (), ())
+    unread = {address for address, _ in found.unread}
+    sqs.delete(queue, [message for message, letter in readable.items() if unread.isdisjoint(_addresses(watched, letter))])
     for message, poison in read_of.items():
         if isinstance(poison, Poison):
             _bury(watched, message, poison)
-    return recorded
+    return found.recorded
 
 
 def _read(message: Message) -> Letter | Poison:

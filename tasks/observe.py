@@ -12,19 +12,20 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import crash, settings
-from tasks.errors import Changed
+from tasks.errors import Changed, SourceUnavailable
 from tasks.records import Arrival, Look, Observation
 from tasks.stores import files, ledger
 
 AT_ONCE = 500  # files that are looked up and recorded together
 NAMED = 20  # ignored files that are named, the others are counted
+IN_A_ROW = 3  # files that S3 does not give, one after the other, until S3 is taken to be away
 
 
 def survey(pipeline: str, source: str) -> Observation:
     """List `source`, record what is new for the pipeline, and say what still changes and what is ignored. Memory does not grow with the source.
 
     Raises:
-        SourceUnavailable: if the source does not exist or may not be read.
+        SourceUnavailable: if the source does not exist, may not be read, or does not give its files; what was read before is recorded.
     """
     return _take_note(pipeline, files.look(source))
 
@@ -43,8 +44,8 @@ def _take_note(pipeline: str, entries: Iterable[Look | str]) -> Observation:
     for part in _batches(entries):
         looks = [entry for entry in part if isinstance(entry, Look)]
         ignored = [entry for entry in part if isinstance(entry, str)]
-        recorded, settling, closed = _note(pipeline, looks)
-        ignored += closed
+        recorded, settling, unread = _note(pipeline, looks)
+        ignored += [why for _, why in unread]
         found = replace(
             found,
             files=found.files + len(looks),
@@ -52,6 +53,7 @@ def _take_note(pipeline: str, entries: Iterable[Look | str]) -> Observation:
             settling=found.settling + settling,
             ignored=(found.ignored + tuple(ignored))[:NAMED],
             ignored_files=found.ignored_files + len(ignored),
+            unread=(found.unread + tuple(unread))[:NAMED],
         )
     return found
 
@@ -66,24 +68,30 @@ def _batches(entries: Iterable[Look | str]) -> Iterator[list[Look | str]]:
     yield batch
 
 
-def _note(pipeline: str, looks: Sequence[Look]) -> tuple[tuple[Arrival, ...], tuple[Look, ...], list[str]]:
-    """Record what is new and steady; give it, what is not steady yet, and what may not be read."""
+def _note(pipeline: str, looks: Sequence[Look]) -> tuple[tuple[Arrival, ...], tuple[Look, ...], list[tuple[str, str]]]:
+    """Record what is new and steady; give it, what is not steady yet, and what cannot be read and why."""
     known = ledger.recorded(pipeline, [look.uri for look in looks]) if looks else {}
     unknown = [look for look in looks if known.get(look.uri) != (look.stamp, True)]
     quiet, now = settings.read().settle, time.time()
     steady = [look for look in unknown if files.settled(look, now=now, quiet=quiet)]
-    seen, changed, closed = _read(pipeline, steady)
+    seen, changed, unread, away = _read(pipeline, steady)
     crash.point("observe.listed")
     recorded = ledger.observe(pipeline, seen)
     crash.point("observe.recorded")
+    if away is not None:
+        raise away
     calm = {look.uri for look in steady}
-    return recorded, (*(look for look in unknown if look.uri not in calm), *changed), closed
+    return recorded, (*(look for look in unknown if look.uri not in calm), *changed), unread
 
 
-def _read(pipeline: str, looks: Sequence[Look]) -> tuple[list[tuple[Look, str, bool]], list[Look], list[str]]:
+def _read(
+    pipeline: str, looks: Sequence[Look]
+) -> tuple[list[tuple[Look, str, bool]], list[Look], list[tuple[str, str]], SourceUnavailable | None]:
+    """Read files: give what was seen of them, those that have changed, why others cannot be read, and why no more were tried, if so."""
     seen: list[tuple[Look, str, bool]] = []
     changed: list[Look] = []
-    closed: list[str] = []
+    unread: list[tuple[str, str]] = []
+    missed = 0
     for look in looks:
         looked_at = time.time()
         try:
@@ -91,10 +99,17 @@ def _read(pipeline: str, looks: Sequence[Look]) -> tuple[list[tuple[Look, str, b
         except Changed:
             changed.append(look)
         except PermissionError as error:
-            closed.append(f"{look.name}: may not be read ({error.strerror})")
+            unread.append((look.uri, f"{look.name}: may not be read ({error.strerror})"))
+        except SourceUnavailable as error:  # of this one alone, perhaps: it is to delay no other
+            unread.append((look.uri, f"{look.name}: {error}"))
+            missed += 1
+            if missed == IN_A_ROW:
+                return seen, changed, unread, error
+            continue
         else:
             seen.append((look, fetched.sha256, files.trusted(look, looked_at)))
-    return seen, changed, closed
+        missed = 0
+    return seen, changed, unread, None
 
 
 @task(name="observe", task_run_name="observe {source}", cache_policy=NO_CACHE, persist_result=False)

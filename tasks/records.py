@@ -52,13 +52,17 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at a source: what is new, what still changes, what is ignored and why (`ignored` names the first 20 of `ignored_files`)."""
+    """One look at a source: what is new, what still changes, what is ignored and why (`ignored` names the first 20 of `ignored_files`).
+
+    `unread` says of files that could not be read this time, by their addresses, what kept them from it (of the first 20); the next look tries again.
+    """
 
     files: int
     recorded: tuple[Arrival, ...]
     settling: tuple[Look, ...]
     ignored: tuple[str, ...]
     ignored_files: int = 0
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

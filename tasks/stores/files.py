@@ -168,6 +168,7 @@ def fetch(look: Look, spool: Path) -> Fetched:
     Raises:
         Changed: if they are gone or others by now.
         PermissionError: if this user may not read them.
+        SourceUnavailable: if S3 does not give them.
         DiskFull: if the copy finds no space; nothing of it is left.
     """
     if is_local(look):

@@ -1,5 +1,6 @@
 """S3, read only: listing a prefix and reading the very version of an object that was listed. The only importer of boto3."""
 
+import errno
 import functools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,23 @@ from tasks.errors import Changed, SourceUnavailable
 from tasks.records import Look
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
+
+
+RETRIES = 4  # of a request that S3 did not answer well
+_CREDENTIALS = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+_EXPIRED = "The credentials have expired: log in anew, or set new ones."
+_RIGHTS = "Allow s3:ListBucket and s3:GetObject to these credentials."
+_ADVICE = {
+    "NoSuchBucket": "Correct the bucket's name.",
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "ExpiredToken": _EXPIRED,
+    "InvalidToken": _EXPIRED,
+    "RequestTimeTooSkewed": "Set this machine's clock: it differs too much from the server's.",
+}
+_REFUSED = ("AccessDenied", "403", "InvalidObjectState")  # one object: by its own rights or key, or for it is in an archive
 
 
 @functools.cache
@@ -19,7 +36,7 @@ def _client(endpoint: str | None) -> "S3Client":
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "standard", "max_attempts": 4},
+        retries={"mode": "standard", "max_attempts": RETRIES},
         connect_timeout=5,
         read_timeout=60,
         request_checksum_calculation="when_required",  # some S3 servers do not know the newer default checksums
@@ -100,11 +117,17 @@ def _explained(uri: str) -> Iterator[None]:
             f"There are no S3 credentials for {uri}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
         ) from error
     except failures.ClientError as error:
-        code = error.response["Error"]["Code"]
-        advice = "Correct the bucket's name." if code == "NoSuchBucket" else "Allow s3:ListBucket and s3:GetObject to these credentials."
-        raise SourceUnavailable(f"S3 refuses to list {uri}: {code}. {advice}") from error
+        raise SourceUnavailable(_told(error, f"list {uri}")) from error
     except failures.BotoCoreError as error:
         raise SourceUnavailable(f"S3 does not answer for {uri}: {error}. Is AWS_ENDPOINT_URL right, and the network up?") from error
+
+
+def _told(error: "ClientError", what: str) -> str:
+    """Say what S3 answered instead of doing what was asked, and what to do about it."""
+    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+    if status >= 500 or code == "SlowDown":
+        return f"S3 cannot {what} now: {code}, asked {RETRIES + 1} times. Nothing is lost: it is asked again. If it stays so, see the server's status."
+    return f"S3 refuses to {what}: {code}. {_ADVICE.get(code, _RIGHTS)}"
 
 
 def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
@@ -124,6 +147,8 @@ def read(look: Look, block: int) -> Iterator[bytes]:
 
     Raises:
         Changed: if it is gone or replaced by now.
+        PermissionError: if it is listed but may not be read.
+        SourceUnavailable: if S3 does not give it, or not all of it.
     """
     import botocore.exceptions as failures
 
@@ -137,6 +162,8 @@ def read(look: Look, block: int) -> Iterator[bytes]:
             raise Changed(
                 f"{look.uri} is not the object that was listed any more ({code}); it is looked at again by the next cycle."
             ) from error
-        raise SourceUnavailable(f"S3 refuses to give {look.uri}: {code}. Allow s3:GetObject to these credentials.") from error
+        if code in _REFUSED:
+            raise PermissionError(errno.EACCES, f"S3 refuses to give it: {code}. Allow s3:GetObject, or restore it", look.uri) from error
+        raise SourceUnavailable(_told(error, f"give {look.uri}")) from error
     except failures.BotoCoreError as error:
-        raise SourceUnavailable(f"S3 broke off while giving {look.uri}: {error}. Nothing of it was kept; run again.") from error
+        raise SourceUnavailable(f"S3 broke off while giving {look.uri}: {error}. Nothing of it was kept; it is asked for again.") from error

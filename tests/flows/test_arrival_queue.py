@@ -10,13 +10,14 @@ import pytest
 from flows.queue import hear
 from infra.parts import Stack
 from tasks.errors import LedgerError
-from tasks.stores import files, lake, ledger
+from tasks.stores import files, lake, ledger, s3
 from tasks.stores.ledger import access
 from tests.landing import take_in_from
-from tests.servers import moto, postgres
+from tests.servers import moto, postgres, proxy
 from tests.servers.aws import forget, use
 from tests.servers.client import prefect_at
 from tests.servers.moto import arn, client, make_bucket, post, size, tell
+from tests.servers.proxy import Fault
 from tests.servers.watched import csv, names, toy, watching
 from tests.waiting import until
 
@@ -36,6 +37,7 @@ class Scene:
     """A bucket that tells a queue of its objects."""
 
     def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
         self.s3, self.sqs = client("s3", endpoint), client("sqs", endpoint)
         self.queue = self.sqs.create_queue(QueueName="events", Attributes={"VisibilityTimeout": "1"})["QueueUrl"]
         make_bucket(self.s3, "data", self.arn)
@@ -272,6 +274,23 @@ def test_while_the_ledger_is_away_messages_wait_and_are_heard_once_it_is_back(sc
             until(lambda: names() == ["first.csv", "a.csv"], "the record")
             until(lambda: scene.left() == 0)
         access._open(server.url).dispose()
+
+
+def test_the_message_of_an_object_that_s3_does_not_give_comes_again_until_it_does(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "RETRIES", 1)
+    with proxy.running(scene.endpoint) as gate:
+        use(monkeypatch, gate.url, moto.ACCESS, moto.SECRET)
+        scene.put("in/first.csv", csv(1, 99))
+        with watching(toy(SOURCE, scene.queue)):
+            until(lambda: names() == ["first.csv"] and scene.left() == 0)
+            gate.set(Fault("500", path=r"/a\.csv$", method="GET", times=10_000))
+            scene.put("in/a.csv", csv(3))
+            scene.put("in/b.csv", csv(3, 10))
+            until(lambda: names() == ["first.csv", "b.csv"], "the other object's record")
+            until(lambda: gate.hits > 2, "its message, once more")
+            gate.set(None)
+            until(lambda: names() == ["first.csv", "b.csv", "a.csv"], "the record")
+            until(lambda: scene.left() == 0)
 
 
 def times_received(scene: Scene) -> int:

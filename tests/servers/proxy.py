@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["cut", "refuse", "delay", "500", "503"]
+Kind = Literal["cut", "short", "refuse", "delay", "500", "503", "answer"]
 
 
 @dataclass(frozen=True)
 class Fault:
     """What to do to requests whose method and path match: `skip` of them are let pass first, then `times` are hit.
 
-    "cut": the request is forwarded and the reply read, then the connection is closed without a byte of it.
+    "cut": the request is forwarded and the reply read, then the connection is closed without a byte of it; "short": after half of its body.
+    "answer": `status` and `body` are answered, and the request is not forwarded.
     """
 
     kind: Kind
@@ -26,6 +27,8 @@ class Fault:
     times: int = 1
     skip: int = 0
     seconds: float = 0.0
+    status: int = 500
+    body: str = "{}"
 
 
 @dataclass
@@ -97,16 +100,25 @@ def _one(gate: Gate, connection: socket.socket, reader: BinaryIO) -> bool:
     body, fault = _body(reader, head), gate.hit(method, path)
     if fault is not None and fault.kind == "refuse":
         return False
-    if fault is not None and fault.kind in ("500", "503"):
-        connection.sendall(f"HTTP/1.1 {fault.kind} Fault\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    if fault is not None and fault.kind in ("500", "503", "answer"):
+        connection.sendall(_answer(fault))
         return True
     if fault is not None and fault.kind == "delay":
         time.sleep(fault.seconds)
     reply = _forward(gate, head, body)
     if fault is not None and fault.kind == "cut":
         return False
+    if fault is not None and fault.kind == "short":
+        start = reply.index(b"\r\n\r\n") + 4
+        reply = reply[: start + (len(reply) - start) // 2]
     connection.sendall(reply)
     return False
+
+
+def _answer(fault: Fault) -> bytes:
+    status, kind = (fault.status, "xml") if fault.kind == "answer" else (fault.kind, "json")
+    body = fault.body.encode()
+    return f"HTTP/1.1 {status} Fault\r\nContent-Type: application/{kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def _head(reader: BinaryIO) -> bytes:

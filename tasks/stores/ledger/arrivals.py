@@ -7,6 +7,7 @@ arrival, whose rows take the place of the old one's once they are in the lake.
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,14 +21,15 @@ from tasks.stores.ledger.schema import arrivals
 REPLACED, GONE = "It was replaced at the source before it was read.", "It is gone from the source and was never read."
 UNREAD = {REPLACED: "replaced before it was read", GONE: "gone before it was read"}  # reasons, and the same in a few words
 TRIES = 3  # to read an arrival, before it is set aside
+_seq = itemgetter("seq")
 
 
 def recorded(pipeline: str, uris: Sequence[str]) -> dict[str, tuple[str, bool]]:
     """Map those of the URIs that are known to the stamp of their newest version and whether an equal stamp proves equal content."""
     mine = (arrivals.c.pipeline == pipeline) & arrivals.c.uri.in_(uris)
-    query = sa.select(arrivals.c.uri, arrivals.c.stamp, arrivals.c.trusted).where(mine).order_by(arrivals.c.seq)
+    query = sa.select(arrivals.c.seq, arrivals.c.uri, arrivals.c.stamp, arrivals.c.trusted).where(mine)
     with reading() as connection:
-        return {row.uri: (row.stamp, row.trusted) for row in connection.execute(query)}
+        return {row["uri"]: (row["stamp"], row["trusted"]) for row in sorted(connection.execute(query).mappings(), key=_seq)}
 
 
 def observe(pipeline: str, seen: Sequence[tuple[Look, str, bool]]) -> tuple[Arrival, ...]:
@@ -258,7 +260,8 @@ def tally(pipeline: str) -> dict[str, int]:
     """Count the pipeline's arrivals by state; those that a newer version has replaced in the lake count as "replaced", others as in `UNREAD`."""
     mine, grouped = arrivals.c.pipeline == pipeline, (arrivals.c.state, arrivals.c.superseded)
     counted = sa.select(*grouped, sa.func.count()).where(mine).group_by(*grouped)
-    unread = sa.select(arrivals.c.reason, sa.func.count()).where(mine, arrivals.c.superseded, arrivals.c.reason.in_(UNREAD))
+    refused_unread = (arrivals.c.state == "quarantined") & arrivals.c.superseded.is_(True) & arrivals.c.reason.in_(UNREAD)
+    unread = sa.select(arrivals.c.reason, sa.func.count()).where(mine, refused_unread)
     counts: Counter[str] = Counter()
     with reading() as connection:
         for state, superseded, count in connection.execute(counted):
@@ -277,7 +280,8 @@ def named(pipeline: str, name: str) -> tuple[Arrival, ...]:
 
 
 def _rows(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[RowMapping]:
-    return connection.execute(sa.select(arrivals).where(*conditions).order_by(arrivals.c.seq)).mappings().all()
+    """Give the rows in the order of arrival. They are sorted here: asked for that order, SQLite may go through all arrivals to have it from an index."""
+    return sorted(connection.execute(sa.select(arrivals).where(*conditions)).mappings(), key=_seq)
 
 
 def _arrival(row: RowMapping) -> Arrival:

@@ -48,7 +48,7 @@ def take(connection: Connection, pipeline: str) -> int | RowMapping:
 
 def _shorten(connection: Connection, held: RowMapping) -> None:
     """Let a lease that would last longer than leases do end in time: the clock was set back since it was renewed."""
-    if held["expires_at"] > _expiry(connection):
+    if held["holder"] and held["expires_at"] > _expiry(connection):
         connection.execute(leases.update().where(leases.c.pipeline == held["pipeline"]).values(expires_at=_expiry(connection)))
 
 
@@ -119,9 +119,16 @@ def release(lease: Lease) -> None:
 
 def lease_holder(pipeline: str) -> str | None:
     """Name the process that holds the pipeline's lease, as "host/pid/start", or None if nobody does."""
+    mine = sa.select(leases).where(leases.c.pipeline == pipeline)
     with reading() as connection:
-        row = connection.execute(sa.select(leases).where(leases.c.pipeline == pipeline)).mappings().first()
-        return None if row is None or row["holder"] is None or abandoned(connection, row) else str(row["holder"])
+        row = connection.execute(mine).mappings().first()
+        if row is None or row["holder"] is None or abandoned(connection, row):
+            return None
+        too_long = row["expires_at"] > _expiry(connection)
+    if too_long:  # whoever only waits for its end would wait as long as the clock was set back
+        with transaction() as connection:
+            _shorten(connection, connection.execute(mine.with_for_update()).mappings().one())
+    return str(row["holder"])
 
 
 def abandoned(connection: Connection, held: RowMapping) -> bool:

@@ -13,6 +13,9 @@ SCHEMA_VERSION = 3
 metadata = sa.MetaData()
 
 
+_COPIES = "duplicate_of IS NOT NULL"  # an index of the others too would be taken for a way to find what is no copy: nearly everything
+
+
 def _column(name: str, kind: Any = sa.String, **options: Any) -> sa.Column[Any]:
     return sa.Column(name, kind, **{"nullable": False, **options})
 
@@ -43,9 +46,10 @@ arrivals = sa.Table(
     sa.UniqueConstraint("pipeline", "id"),
     sa.Index("arrivals_by_uri", "pipeline", "uri"),
     sa.Index("arrivals_by_content", "pipeline", "sha256"),
-    sa.Index("arrivals_by_state", "pipeline", "state"),
+    sa.Index("arrivals_by_order", "pipeline", "seq"),
+    sa.Index("arrivals_by_outcome", "pipeline", "state", "superseded"),  # it also answers the tally by itself
     sa.Index("arrivals_by_cycle", "pipeline", "cycle"),
-    sa.Index("arrivals_by_original", "pipeline", "duplicate_of"),
+    sa.Index("arrivals_by_copied", "pipeline", "duplicate_of", sqlite_where=sa.text(_COPIES), postgresql_where=sa.text(_COPIES)),
 )
 cycles = sa.Table(
     "cycles",
@@ -157,5 +161,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX IF NOT EXISTS arrivals_by_cycle ON arrivals (pipeline, cycle)",
         "CREATE INDEX IF NOT EXISTS arrivals_by_original ON arrivals (pipeline, duplicate_of)",
     ),
-    3: (),  # the tables of proposals and spendings are new
+    3: (  # the tables of proposals and spendings are new
+        "CREATE INDEX IF NOT EXISTS arrivals_by_order ON arrivals (pipeline, seq)",
+        "CREATE INDEX IF NOT EXISTS arrivals_by_outcome ON arrivals (pipeline, state, superseded)",
+        f"CREATE INDEX IF NOT EXISTS arrivals_by_copied ON arrivals (pipeline, duplicate_of) WHERE {_COPIES}",
+        "DROP INDEX IF EXISTS arrivals_by_state",
+        "DROP INDEX IF EXISTS arrivals_by_original",
+    ),
 }
