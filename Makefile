@@ -33,7 +33,7 @@ run: $(READY) ## set up, then run the demo: a stream lands, is trained on, compa
 
 test: $(READY) packages ## set up, then run the linters and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

