@@ -104,6 +104,7 @@ def desk(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
             prefect_at(servers.prefect_api_url),
             httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=Patient()) as api,
         ):
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]  # one of another file has that file's environment
             dispatch.warm()
             made = Desk(root / "home", api, servers.prefect_api_url)
             try:

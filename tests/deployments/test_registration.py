@@ -23,7 +23,10 @@ def api(home: Path, servers: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "own").mkdir()
     shutil.copy(TOY, tmp_path / "own" / "toy.py")
     monkeypatch.setenv("RATCHET_PIPELINES", str(tmp_path / "own"))
-    with prefect_at(servers.prefect_api_url), httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=Patient()) as api:
+    with (
+        prefect_at(servers.prefect_api_url, retries=5),
+        httpx.Client(base_url=f"{servers.prefect_api_url}/", timeout=30, transport=Patient()) as api,
+    ):
         _forget(api)
         yield api
         _forget(api)
