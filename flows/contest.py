@@ -53,7 +53,7 @@ def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> De
         return _kept(Contest(cycle, prepared, chosen, fitted, None, more), draft, (evaluation,), champion)
     contest = Contest(cycle, prepared, chosen, fitted, _spent(cycle, budget, spec, prepared), more)
     draft = replace(draft, evaluation=evaluation)
-    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(spec, draft, fitted, more))
+    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(cycle, draft, fitted, more))
     return _kept(contest, draft, rules, champion) if verdict_of(rules) == "keep" else _published(contest, draft, rules, champion)
 
 
@@ -97,15 +97,13 @@ def _spent(cycle: Cycle, budget: Budget | None, spec: Pipeline, prepared: Prepar
     return Spending(cycle.lease.cycle, budget.evidence, budget.allowed, _moment(spec, prepared))
 
 
-def _circumstances(spec: Pipeline, draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
-    rows = draft.accepted + draft.rejected
-    alias = next((note for note in draft.notes if note.startswith("The registry's alias pointed to")), None)
+def _circumstances(cycle: Cycle, draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
     return Circumstances(
-        label_rate=more["target"]["unseen"].get(str(spec.positive)),
-        quarantine_share=draft.rejected / rows if rows else 0.0,
-        drift=more.get("drift"),
+        label_rate=more["target"]["unseen"].get(str(cycle.spec.positive)),
+        quarantine_share=draft.quarantine_share or 0.0,
+        drift=more["drift"],
         fit_seconds=fitted.seconds,
-        alias=alias,
+        alias=cycle.alias,
     )
 
 

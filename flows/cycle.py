@@ -25,7 +25,10 @@ from tasks.stores.ledger import Lease
 
 @dataclass(frozen=True)
 class Cycle:
-    """What one pass works with; whether the last one ended in a decision with this very definition, and whether it may have trained."""
+    """What one pass works with; whether the last one ended in a decision with this very definition, and whether it may have trained.
+
+    `alias` says what was found wrong with the registry's alias, if anything was.
+    """
 
     spec: Pipeline
     lease: Lease
@@ -33,6 +36,7 @@ class Cycle:
     began: float
     unchanged: bool
     tried: bool
+    alias: str | None = None
 
 
 @contextmanager

@@ -89,9 +89,9 @@ def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
     with claimed(spec, trigger) as cycle:
         left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, tried=cycle.tried)
         sweep_out(cycle)
-        alias = check_alias(spec)
+        cycle = replace(cycle, alias=check_alias(spec))
         recovered = recover(pipeline, cycle.lease)
-        draft = _draft(cycle, trigger, observation, left + ((alias,) if alias else ()) + _made_good(recovered))
+        draft = _draft(cycle, trigger, observation, left + ((cycle.alias,) if cycle.alias else ()) + _made_good(recovered))
         if cycle.unchanged and not ledger.outstanding(pipeline):
             return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
         return _train(cycle, _take_in(cycle, draft))

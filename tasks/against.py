@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from tasks.evidence import Budget, Difference, Evaluation, Rule
+from tasks.facts import shown
 from tasks.metrics import METRICS, Metric
 from tasks.records import Champion
 from tasks.spec import Gate, Kind
@@ -100,12 +101,3 @@ def misnamed(gate: Gate, kind: Kind) -> str | None:
     named = {"gate.metric": gate.metric, **{f"a metric of gate.bounds (number {place})": name for place, name in enumerate(gate.bounds, 1)}}
     wrong = next(((where, name) for where, name in named.items() if name not in fitting), None)
     return wrong and f"{wrong[0]} is {wrong[1]!r}; for a {kind} target it may be one of {', '.join(fitting)}"
-
-
-def shown(value: float | None) -> str:
-    """Write a figure for a sentence.
-
-    >>> shown(0.12345), shown(None)
-    ('0.1235', 'undefined')
-    """
-    return "undefined" if value is None else f"{value:.4g}"

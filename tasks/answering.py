@@ -146,9 +146,8 @@ def rules(gate: Gate, asked: Asked, answer: Answer, artifact_mb: float | None) -
 
 
 def _loads(answer: Answer) -> Rule:
-    loaded, whole = answer.parts.get("load"), "latency" in answer.parts
-    seconds = None if loaded is None else loaded["seconds"]
-    if seconds is None or (whole and answer.problem):
+    whole = "latency" in answer.parts
+    if "load" not in answer.parts or (whole and answer.problem):
         why = f"after its last answer {answer.problem}" if whole else answer.why("load")
         return Rule("probe_loads", False, None, None, f"the stored model does not load in a fresh process: {why}")
     return Rule("probe_loads", True, None, None, "the stored model loads in a fresh process, by its digest")

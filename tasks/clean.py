@@ -15,7 +15,7 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import contract, crash
+from tasks import contract, crash, frames
 from tasks.records import Arrival, Cleaned, Staged
 from tasks.spec import Pipeline
 from tasks.staging import ENTRY, ORIGIN
@@ -119,8 +119,7 @@ def _refused_with_their_keepers(parts: Sequence[Staged]) -> list[Staged]:
 
 
 def _imputed(pipeline: Pipeline, paths: Sequence[str]) -> pl.LazyFrame:
-    fill = [pl.col(name).fill_null(value) for name, value in pipeline.impute.items()]
-    return pl.scan_ipc(list(paths)).with_columns(*fill)
+    return pl.scan_ipc(list(paths)).with_columns(frames.fills(pipeline, pipeline.impute))
 
 
 def _filled(pipeline: Pipeline, paths: Sequence[str]) -> dict[str, int]:

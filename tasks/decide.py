@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tasks import against
-from tasks.against import shown
 from tasks.evidence import Budget, Evaluation, Rule, Verdict
+from tasks.facts import shown
 from tasks.metrics import METRICS, Metric
 from tasks.records import Champion, Fitted, Prepared
 from tasks.spec import Gate, Kind

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import frames, golden
+from tasks import frames, golden, serving
 from tasks.blocks import entities, groups_of
-from tasks.errors import BrokenPipeline, ModelRejected
+from tasks.errors import BrokenPipeline, ModelRejected, UserError
 from tasks.evidence import Difference, Evaluation, Scores
 from tasks.intervals import difference, differences
 from tasks.metrics import METRICS, score, score_all
 from tasks.records import Champion, Fitted, Prepared
 from tasks.spec import Pipeline, Slice
 from tasks.stores import models
+from tasks.stores.kept import Loaded
 
 SLICES_ALPHA = 0.05  # the probability that any slice at all is taken for worse, or for better, and is not
 
@@ -106,25 +107,20 @@ def scores_of(pipeline: Pipeline, model: str, unseen: _Unseen, predictions: pl.D
     return Scores(model=model, metrics=score_all(pipeline.kind, unseen.truth, predictions), slices=parts)
 
 
-def champion_predictions(pipeline: Pipeline, champion: Champion, raw: pl.DataFrame) -> pl.DataFrame:
-    """Predict raw rows with the champion, through the features that came with it.
+def predicted(model: serving.Model, raw: pl.DataFrame) -> pl.DataFrame:
+    """Predict raw rows as a server does, with the features that the model was trained with.
 
     Raises:
-        ModelRejected: if its bytes or types are not those the ledger recorded.
-        BrokenPipeline: if its features no longer run on these rows, or it cannot predict them.
+        UserError: if its features no longer run on these rows, or it cannot predict them.
     """
-    loaded = models.load(champion)
-    return _predicted(pipeline, loaded.estimator, loaded.features, loaded.columns, raw)
-
-
-def _predicted(pipeline: Pipeline, model: Any, features: frames.Features, columns: Mapping[str, str], raw: pl.DataFrame) -> pl.DataFrame:
-    made = frames.apply_features(features, frames.to_pandas(raw.select(frames.known_in_time(pipeline))), pipeline.name)
-    frames.check_features(columns, made)
     try:
-        return frames.predictions_of(pipeline, model, made)
+        return serving.predict(model, raw)
+    except UserError:
+        raise
     except Exception as error:  # an estimator is the user's too, and may refuse a value that it has not met
         raise BrokenPipeline(
-            f"A model of {pipeline.name!r} raised {type(error).__name__} when it predicted: {error}. Let it take values it was not trained on."
+            f"A model of {model.pipeline.name!r} raised {type(error).__name__} when it predicted: {error}. "
+            "Let it take values it was not trained on."
         ) from error
 
 
@@ -138,9 +134,10 @@ def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion
     unseen = _Unseen(raw, target.slice(first).to_numpy(), slices_of(pipeline, frames.to_pandas(raw)))
     model = joblib.load(challenger.uri)
     ours = frames.predictions_of(pipeline, model, frames.read_staged(prepared, first, first + prepared.unseen)[0])
-    theirs, problem = _theirs(pipeline, champion, raw)
+    loaded, problem = _loaded(champion)
+    theirs, problem = _theirs(loaded, raw) if loaded else (None, problem)
     required, references = _baselines(pipeline, target, first)
-    on_golden, golden_problem = _on_golden(pipeline, model, prepared.columns, champion, alpha)
+    on_golden, golden_problem = _on_golden(pipeline, Loaded(model, pipeline, prepared.columns), loaded, alpha)
     stage_predictions(unseen.truth, ours, theirs, into / "predictions.arrow")
     evaluation = Evaluation(
         rows=raw.height,
@@ -209,17 +206,14 @@ def slice_differences(pipeline: Pipeline, unseen: _Unseen, ours: pl.DataFrame, t
     }
 
 
-def _on_golden(
-    pipeline: Pipeline, model: Any, columns: Mapping[str, str], champion: Champion | None, alpha: float
-) -> tuple[Difference | None, str | None]:
+def _on_golden(pipeline: Pipeline, challenger: Loaded, champion: Loaded | None, alpha: float) -> tuple[Difference | None, str | None]:
     """Compare both models on the golden set, or say why that failed; a file that is broken is told of without a champion too."""
     if pipeline.gate.golden is None:
         return None, None
     try:
         raw = golden.read(pipeline)
-        ours = _predicted(pipeline, model, pipeline.features, columns, raw)
-        theirs = None if champion is None else champion_predictions(pipeline, champion, raw)
-    except (ModelRejected, BrokenPipeline) as error:
+        ours, theirs = predicted(challenger, raw), predicted(champion, raw) if champion else None
+    except UserError as error:
         return None, str(error)
     if theirs is None:
         return None, None
@@ -234,12 +228,17 @@ def _training(pipeline: Pipeline, prepared: Prepared, model: Any) -> dict[str, f
     return score_all(pipeline.kind, truth.to_numpy(), frames.predictions_of(pipeline, model, features))
 
 
-def _theirs(pipeline: Pipeline, champion: Champion | None, raw: pl.DataFrame) -> tuple[pl.DataFrame | None, str | None]:
-    if champion is None:
-        return None, None
+def _loaded(champion: Champion | None) -> tuple[Loaded | None, str | None]:
     try:
-        return champion_predictions(pipeline, champion, raw), None
-    except (ModelRejected, BrokenPipeline) as error:
+        return (None, None) if champion is None else (models.load(champion), None)
+    except ModelRejected as error:
+        return None, str(error)
+
+
+def _theirs(champion: Loaded, raw: pl.DataFrame) -> tuple[pl.DataFrame | None, str | None]:
+    try:
+        return predicted(champion, raw), None
+    except UserError as error:
         return None, str(error)
 
 

@@ -13,7 +13,18 @@ from tasks.records import Champion, Decision
 _RULES = {
     "defined": "the metric can be computed",
     "bound": "bound of the gate's metric",
+    "evaluation": "it can be compared",
     "beats_champion": "better than the champion",
+    "budget": "within the error budget",
+    "changed": "predicts like the champion",
+    "refit_change": "predicts like its tested twin",
+    "too_good": "not too good to be true",
+    "label_rate": "share of positive labels",
+    "quarantine_share": "share of rows in quarantine",
+    "drift": "inputs have not moved too far",
+    "fit_seconds": "quick enough to fit",
+    "alias": "the alias is where it belongs",
+    "approval": "approved by a person",
     "training_rows": "enough rows to train on",
     "unseen_rows": "enough unseen rows",
     "training_classes": "enough classes in the training rows",
@@ -30,7 +41,7 @@ _RULES = {
     "memory": "small enough in memory",
     "artifact_size": "small enough on disk",
 }
-_BEFORE = {"beats_": "better than baseline ", "slice_": "not worse on slice ", "bound_": "bound of ", "drift_": "drift of "}
+_BEFORE = {"beats_": "better than baseline ", "slice_": "not worse on slice ", "bound_": "bound of "}
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,8 @@ def signed(value: float) -> str:
 def rule_in_words(name: str) -> str:
     """Give a rule's name in words.
 
-    >>> rule_in_words("beats_champion"), rule_in_words("slice_x=1"), rule_in_words("label_rate")
-    ('better than the champion', 'not worse on slice x=1', 'label rate')
+    >>> rule_in_words("beats_champion"), rule_in_words("slice_x=1"), rule_in_words("of_later")
+    ('better than the champion', 'not worse on slice x=1', 'of later')
     """
     if name in _RULES:
         return _RULES[name]

@@ -3,7 +3,7 @@
 Raw rows become a pandas frame without target and hindsight: numbers and booleans as float64, text as `str`, moments as datetime64[us].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,11 @@ def _series(column: pl.Series) -> "pd.Series[Any]":
     if column.dtype == pl.String:
         return pd.Series(column.to_list(), dtype="str")
     return pd.Series(column.to_numpy())
+
+
+def fills(pipeline: Pipeline, columns: Collection[str]) -> list[pl.Expr]:
+    """Give what puts the pipeline's constants where a value in one of these columns is missing."""
+    return [pl.col(name).fill_null(value) for name, value in pipeline.impute.items() if name in columns]
 
 
 def target_of(pipeline: Pipeline, rows: pl.DataFrame) -> pl.Series:

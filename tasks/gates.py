@@ -28,7 +28,8 @@ class Gate:
     `max_quarantine_share` of the rows of this cycle; `max_drift` of any feature between the champion's training rows and the unseen ones
     (largest difference of a value's share, or of a decile's: 0 to 1).
 
-    Cost: `max_fit_seconds`, `max_artifact_mb`, and of the serving probe `max_latency_ms` (99th percentile of one row) and `max_memory_mb`.
+    Cost: `max_fit_seconds`, `max_artifact_mb`, and of the serving probe `max_memory_mb` and `max_latency_ms`: the 99th percentile over one-row
+    requests, each timed at its fastest of five, so that it is the model's and not of what else the machine does.
 
     Publishing:
     - `serve`: "refit", the recipe that passed, fitted anew on all rows, or "tested", the very model that was tested.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from tasks import contract, formats
+from tasks import contract, formats, frames
 from tasks.errors import BrokenPipeline, DiskFull, Unreadable
 from tasks.spec import Pipeline
 
@@ -51,7 +51,7 @@ def read(pipeline: Pipeline) -> pl.DataFrame:
         raise _broken(pipeline, f"breaks the contract: row {row} has {value!r} in {column!r}, rule {rule}{others}")
     if missing := typed[pipeline.target].null_count():
         raise _broken(pipeline, f"has {missing} rows without a {pipeline.target!r}, so that nothing can be scored by them")
-    return typed.drop("_row").with_columns(pl.col(name).fill_null(value) for name, value in pipeline.impute.items())
+    return typed.drop("_row").with_columns(frames.fills(pipeline, columns))
 
 
 def _broken(pipeline: Pipeline, problem: str) -> BrokenPipeline:

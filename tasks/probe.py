@@ -33,7 +33,7 @@ from tasks.spec import Pipeline
 from tasks.stores import models
 
 GOLDEN = 200  # requests, spread over the unseen rows
-SINGLE = 25  # of them asked for one by one, too
+SINGLE, TIMED = 25, 40  # of them asked for one by one too, and timed
 TIME_LIMIT = 60  # seconds
 UNSEEN = "never seen before"
 _CHILD = "tasks.rehearsal"
@@ -171,6 +171,7 @@ def rehearsed(candidate: Champion, golden: pl.DataFrame, edges: pl.DataFrame, as
         "candidate": asdict(candidate),
         "single": list(asked.single),
         "shuffled": list(asked.shuffled),
+        "timed": golden_places(golden.height, TIMED),
         "seconds": math.ceil(TIME_LIMIT) + 5,
     }
     (into / "request.json").write_text(json.dumps(request))

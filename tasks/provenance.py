@@ -6,7 +6,7 @@ from typing import Any
 from tasks.document import Block, Cell, Chart, Link, Mark, Paragraph, Section, Table
 from tasks.evidence import Budget, Probe
 from tasks.facts import Facts, moment, pairs, plural, rules_table, settings_in_words, share, shown
-from tasks.records import Champion, Decision
+from tasks.records import Champion
 
 SHOWN = 20
 
@@ -28,7 +28,7 @@ def data(facts: Facts) -> tuple[Block, ...]:
     rows: list[tuple[str, Cell | None]] = [
         ("arrivals", listed(decision.arrivals)),
         ("rows of this cycle", f"{decision.accepted:,} accepted, {decision.rejected:,} rejected, {decision.repeated:,} repeats"),
-        ("share in quarantine", share(_quarantined(decision))),
+        ("share in quarantine", share(decision.quarantine_share)),
     ]
     if found:
         rows.append(("rows of the snapshot", f"{found.rows:,}, from {moment(found.first)} to {moment(found.last)}"))
@@ -37,12 +37,6 @@ def data(facts: Facts) -> tuple[Block, ...]:
         rows.append(("rows to train on", f"{seen:,}" if seen is not None else None))
         rows.append(("unseen rows", f"{unseen.rows:,}, from {moment(unseen.first)} to {moment(unseen.last)}"))
     return pairs(rows), *_target(facts.details), *_drift(facts.details.get("drift") or {})
-
-
-def _quarantined(decision: Decision) -> float | None:
-    """Give the share of this cycle's rows that broke the contract; None without rows."""
-    rows = decision.accepted + decision.rejected + decision.repeated
-    return decision.rejected / rows if rows else None
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -228,6 +228,12 @@ class Decision:
     at: str | None = None
     seconds: float | None = None
 
+    @property
+    def quarantine_share(self) -> float | None:
+        """The share of this cycle's rows that broke the contract; None if none came."""
+        rows = self.accepted + self.rejected + self.repeated
+        return self.rejected / rows if rows else None
+
     def as_dict(self) -> dict[str, Any]:
         """Give the documented JSON form: these fields by name, with `record_version`."""
         plain: dict[str, Any] = json.loads(json.dumps({"record_version": RECORD_VERSION, **asdict(self)}))

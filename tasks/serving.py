@@ -59,9 +59,4 @@ def typed(rows: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
     if failures.height:
         first = failures.row(0, named=True)
         raise UserError(f"Row {first['_row']} has {first['value']!r} in {first['column']!r}; the contract wants {first['rule']}.")
-    return filled(parsed.drop("_row"), pipeline)
-
-
-def filled(rows: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:
-    """Put the pipeline's constants where a value of these rows is missing."""
-    return rows.with_columns(pl.col(name).fill_null(value) for name, value in pipeline.impute.items() if name in rows.columns)
+    return parsed.drop("_row").with_columns(frames.fills(pipeline, columns))

@@ -3,7 +3,7 @@
 from tasks import document, provenance
 from tasks.document import Block, Chart, Document, Drawn, Mark, Paragraph, Section, Table
 from tasks.evidence import Difference, Evaluation, Scores
-from tasks.facts import Facts, interval, moment, plural, rules_table, share, shown
+from tasks.facts import Facts, interval, moment, plural, rules_table, share, shown, signed
 from tasks.records import Decision
 
 
@@ -21,17 +21,13 @@ def brief(decision: Decision) -> str:
     found = decision.evaluation
     if found is None:
         return decision.sentence
-    ours = f"{found.metric} {_figure(found.challenger.metrics.get(found.metric))} ({found.challenger.model})"
+    ours = f"{found.metric} {shown(found.challenger.metrics.get(found.metric))} ({found.challenger.model})"
     if found.champion is None or found.difference is None:
         return f"{ours}, {'the first model' if decision.previous is None else 'the champion could not be scored'}"
-    theirs = _figure(found.champion.metrics.get(found.metric))
+    theirs = shown(found.champion.metrics.get(found.metric))
     low, high = found.difference.low, found.difference.high
-    gain = "undefined" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
+    gain = "undefined" if low is None or high is None else f"{signed(low)} to {signed(high)}"
     return f"{ours} against {theirs}, gain {gain}"
-
-
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def verdict(decision: Decision) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from flows import pipelines
-from tasks import contract, frames, serving
+from tasks import contract, frames
 from tasks.records import Champion, Fitted, Prepared, Snapshot
 from tasks.spec import Pipeline
 from tasks.stores import kept, models
@@ -30,7 +30,7 @@ class Stored:
 def prepared(pipeline: Pipeline, rows: pl.DataFrame, unseen: int, into: Path) -> Prepared:
     """Stage rows as `clean` and `feature` do, the last `unseen` of them set aside."""
     columns = list(contract.dtypes(pipeline.contract))
-    rows = serving.filled(rows.select(columns), pipeline)
+    rows = rows.select(columns).with_columns(frames.fills(pipeline, columns))
     features = frames.apply_features(pipeline.features, frames.to_pandas(rows.select(frames.known_in_time(pipeline))), pipeline.name)
     target = frames.target_of(pipeline, rows)
     into.mkdir(parents=True, exist_ok=True)

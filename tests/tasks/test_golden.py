@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import joblib
@@ -19,6 +18,7 @@ from tasks.evaluate import compare
 from tasks.records import Champion, Fitted, Prepared, Snapshot
 from tasks.spec import Pipeline
 from tasks.stores import models
+from tasks.stores.kept import Loaded
 from tests.pipelines.toy import PIPELINE as TOY
 
 ROW = {"id": 1, "at": "2026-01-01T00:00:00", "x": 1.0, "colour": "red", "after": 0.0, "label": "yes"}
@@ -122,7 +122,7 @@ def comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         snapshot = Snapshot("", 1, 600, "a", "z", "")
         prepared = Prepared(snapshot, str(tmp_path / "f"), str(tmp_path / "raw"), columns, 200, 400, (0, 1), (0, 1), (0, 1), "m", "n")
         fitted = Fitted("linear", {}, str(tmp_path / "model"), 200, 0.0, 1)
-        monkeypatch.setattr(models, "load", lambda _: SimpleNamespace(estimator=old, features=TOY.features, columns=columns))
+        monkeypatch.setattr(models, "load", lambda _: Loaded(old, TOY, columns))
         champion = None if old is None else Champion("toy", 3, "", "", 1, "linear", {}, None, 1, "")
         return compare(pipeline, prepared, fitted, champion, tmp_path, 0.001)
 
