@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from functools import partial
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -26,6 +26,9 @@ from tasks.errors import RatchetError, Unreachable
 from tasks.stores import ledger
 from tasks.triggers import APPROVAL, TRAINING, Receipt
 
+if TYPE_CHECKING:
+    from deployments.registration import Registered
+
 logger = logging.getLogger("ratchet.agent")
 
 QUICK = 0.2  # seconds between two looks whether what is watched has changed
@@ -40,7 +43,7 @@ class Agent:
         self.stop = threading.Event()
         self.dispatcher = Dispatcher(self._ended)
         self._watchers: dict[str, Watcher] = {}
-        self._deployments: dict[str, UUID] = {}
+        self._registered: dict[str, Registered] = {}
         self._tried: dict[str, tuple[str, float]] = {}
         self._files: dict[str, str] = {}
         self._faults: dict[str, str] = {}  # of pipelines that could not be registered
@@ -96,13 +99,13 @@ class Agent:
         """See which deployments Prefect does not know any more: they were deleted, or its database is an old one that was brought back."""
         known = set()
         with get_client(sync_client=True) as client:
-            wanted = list(self._deployments.values())
+            wanted = [identity for found in self._registered.values() for identity in (found.deployment, found.approval)]
             for start in range(0, len(wanted), reconcile.MOST):
                 page = DeploymentFilter(id=DeploymentFilterId(any_=wanted[start : start + reconcile.MOST]))
-                found = client.read_deployments(deployment_filter=page, sort=DeploymentSort.NAME_ASC, limit=reconcile.MOST)
-                known |= {deployment.id for deployment in found}
-        for name, deployment in self._deployments.items():
-            if deployment not in known:
+                there = client.read_deployments(deployment_filter=page, sort=DeploymentSort.NAME_ASC, limit=reconcile.MOST)
+                known |= {deployment.id for deployment in there}
+        for name, found in self._registered.items():
+            if not {found.deployment, found.approval} <= known:
                 self._register_anew(name)
 
     def _register_anew(self, name: str) -> None:
@@ -114,8 +117,7 @@ class Agent:
         known = {name: pipelines.digest(name) for name in pipelines.names()}
         self._files = {name: str(pipelines.path(name)) for name in known}
         for name in self._watchers.keys() - known.keys():
-            self._watchers.pop(name).end()
-            self.dispatcher.deployments.pop(self._deployments.pop(name), None)
+            self._leave_alone(name)
             self._tried.pop(name, None)
         for name, digest in known.items():
             watcher, (tried, at) = self._watchers.get(name), self._tried.get(name, ("", 0.0))
@@ -132,23 +134,29 @@ class Agent:
             found = dispatch.ask(children.registered, name, stop=self.stop)
         except RatchetError as error:
             if not self.stop.is_set():
-                self._not_registered(name, str(error))
+                self._not_registered(name, error)
             return
         if name in self._watchers:
-            self._watchers.pop(name).end()
-            self.dispatcher.deployments.pop(self._deployments[name], None)
+            self._leave_alone(name)
         self._missing.discard(name)
         self._faults.pop(name, None)
-        self._deployments[name] = found.deployment
+        self._registered[name] = found
         self.dispatcher.deployments |= {found.deployment: TRAINING, found.approval: APPROVAL}
         self.dispatcher.limits[found.deployment] = found.watched.retrain["time_limit"]
         self._watchers[name] = Watcher(found.watched, self.dispatcher.nudge, self._start)
         self._watchers[name].begin()
         logger.info("%s: watching %s", name, found.watched.source)
 
-    def _not_registered(self, name: str, error: str) -> None:
+    def _leave_alone(self, name: str) -> None:
+        """Watch a pipeline's source no more, and start no runs of it."""
+        self._watchers.pop(name).end()
+        old = self._registered.pop(name)
+        for identity in (old.deployment, old.approval):
+            self.dispatcher.deployments.pop(identity, None)
+
+    def _not_registered(self, name: str, error: RatchetError) -> None:
         """Say why a pipeline could not be registered. What lands is recorded if it was watched before; no run is started in vain."""
-        if Unreachable.__name__ in error:
+        if isinstance(error, Unreachable):
             logger.warning("%s is not registered yet: %s", name, error)
             self._tried.pop(name, None)
             self._faults[name] = "Prefect does not answer; it is asked again"
@@ -171,10 +179,10 @@ class Agent:
                     "waited", "switched_off", "the automation is switched off in Prefect; switch it on, or start a cycle by hand"
                 )
             with get_client(sync_client=True) as client:
-                if not dispatch.under_way(client, self._deployments[name]):
+                if not dispatch.under_way(client, self._registered[name].deployment):
                     parameters = {"pipeline": name, "trigger": "arrival"}
                     client.create_flow_run_from_deployment(
-                        self._deployments[name], parameters=parameters, idempotency_key=f"{name} {about}"
+                        self._registered[name].deployment, parameters=parameters, idempotency_key=f"{name} {about}"
                     )
         except (RatchetError, *dispatch.FAULTS) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == 404:

@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 from uuid import UUID
 
+from tasks.errors import Unreachable
+
 
 def execute(run: UUID, name: str) -> None:
     """Run a flow run of one of our flows, by the flow's name, as Prefect's own engine does, in this process."""
@@ -26,9 +28,11 @@ def execute(run: UUID, name: str) -> None:
 
 
 def answer(function: Callable[..., Any], arguments: tuple[Any, ...], to: Connection) -> None:
-    """Call a function and send what it gives, or the text of what it raises."""
+    """Call a function and send what it gives, or the text of what it raises; that a server is away is sent as what it is."""
     try:
         to.send((function(*arguments), None))
+    except Unreachable as error:
+        to.send((None, error))
     except Exception as error:  # whatever a user's file does here is told to the parent, which goes on
         to.send((None, f"{type(error).__name__}: {error}"))
     finally:
@@ -46,7 +50,6 @@ def registered(pipeline: str) -> Any:
     from prefect.exceptions import PrefectHTTPStatusError
 
     from deployments.registration import register
-    from tasks.errors import Unreachable
 
     try:
         return register(pipeline)

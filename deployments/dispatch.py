@@ -35,7 +35,7 @@ from prefect.states import Cancelled, Crashed, Pending
 from deployments import children
 from flows.embedded import impatient
 from tasks import settings
-from tasks.errors import BrokenPipeline, RatchetError
+from tasks.errors import BrokenPipeline, RatchetError, Unreachable
 from tasks.stores import ledger
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def ask(function: Callable[..., Any], *arguments: Any, stop: threading.Event) ->
     """Call a function in a forked process and give what it gives, unless told to stop meanwhile.
 
     Raises:
-        BrokenPipeline: if it raises, dies or does not end.
+        Unreachable: if a server is away that it needs.
+        BrokenPipeline: if it raises anything else, dies or does not end.
     """
     here, there = FORK.Pipe(duplex=False)
     process = FORK.Process(target=children.answer, args=(function, arguments, there), daemon=True)
@@ -88,6 +89,8 @@ def ask(function: Callable[..., Any], *arguments: Any, stop: threading.Event) ->
         process.kill()
         process.join()
         here.close()
+    if isinstance(error, Unreachable):
+        raise error
     if error is not None:
         raise BrokenPipeline(f"{function.__name__}{arguments} could not be done: {error}")
     return given
