@@ -280,10 +280,11 @@ def tables_and_indexes(url: str) -> dict[str, tuple[set[str], set[str]]]:
     return shape
 
 
-def test_a_ledger_of_version_1_is_brought_forward_with_all_that_it_holds(new_ledger: Callable[[], str]) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_ledger_of_an_older_version_is_brought_forward_with_all_that_it_holds(new_ledger: Callable[[], str], version: int) -> None:
     begin()
     made_new, old = settings.read().ledger_url, new_ledger()
-    script(old, (Path(__file__).parent / "ledger_v1.sql").read_text())
+    script(old, (Path(__file__).parent / f"ledger_v{version}.sql").read_text())
     assert states() == [("a", "ingested", False), ("b", "pending", False)]
     assert tables_and_indexes(old) == tables_and_indexes(made_new)
     champion = ledger.champion("p")
@@ -295,3 +296,4 @@ def test_a_ledger_of_version_1_is_brought_forward_with_all_that_it_holds(new_led
     ledger.settle(lease, [replace(ledger.outstanding("p")[0], state="ingested")])
     assert len(see("/c", "three")) == 1
     assert [receipt.outcome for receipt in ledger.receipts("p")] == ["ran"]
+    assert (champion.how, champion.served, ledger.waiting("p"), ledger.spendings("p")) == ("promoted", "refit", None, ())
