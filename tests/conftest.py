@@ -11,7 +11,7 @@ from infra.parts import Stack
 from tasks import settings
 from tasks.errors import LedgerError
 from tasks.stores.ledger import access
-from tests.servers import postgres
+from tests.servers import postgres, radosgw
 
 PIPELINES = Path(__file__).parent / "pipelines"
 
@@ -57,6 +57,15 @@ def postgres_url() -> Iterator[str]:
         pytest.skip(f"not installed: {', '.join(missing)}; see .ci/packages")
     with postgres.running() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server, stopped at the end; what needs it is skipped where there is none."""
+    if missing := radosgw.absent():
+        pytest.skip(f"not installed: {', '.join(missing)}; see .ci/packages")
+    with radosgw.running(tmp_path_factory.mktemp("rgw")) as address:
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

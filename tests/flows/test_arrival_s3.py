@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from infra.parts import Stack
@@ -34,8 +33,7 @@ def bucket(gateway: Gateway, home: Path, servers: Stack, monkeypatch: pytest.Mon
     aws.use(monkeypatch, gateway.url, radosgw.ACCESS, radosgw.SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("RATCHET_SWEEP", "0.3")
-    made = boto3.session.Session().resource("s3", endpoint_url=gateway.url).Bucket(f"b{abs(hash(str(home)))}")
-    made.create()
+    made = aws.bucket(gateway.url, home)
     list(files.look(f"s3://{made.name}/"))  # what the first look takes longer would put off the next sweep
     with prefect_at(servers.prefect_api_url):
         yield made

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from infra.parts import Stack
@@ -38,17 +37,11 @@ FAULTS = {
 FOR_EVER = 10_000
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with radosgw.running(tmp_path_factory.mktemp("rgw")) as address:
-        yield address
-
-
 @pytest.fixture
-def gate(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def gate(s3_endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """The proxy that the product sees S3 through; a request that fails is tried once more, and not four times."""
     monkeypatch.setattr(s3, "RETRIES", 1)
-    with proxy.running(endpoint) as gate:
+    with proxy.running(s3_endpoint) as gate:
         aws.use(monkeypatch, gate.url, radosgw.ACCESS, radosgw.SECRET)
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield gate
@@ -56,10 +49,9 @@ def gate(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-def bucket(endpoint: str, gate: Gate, home: Path) -> Any:
+def bucket(s3_endpoint: str, gate: Gate, home: Path) -> Any:
     """A bucket that is filled around the proxy."""
-    made = boto3.session.Session().resource("s3", endpoint_url=endpoint).Bucket(f"b{abs(hash(str(home)))}")
-    made.create()
+    made = aws.bucket(s3_endpoint, home)
     return made
 
 

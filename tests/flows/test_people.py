@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from flows.approval import answered
 from flows.training import continuous_training
 from infra.parts import Stack
 from tasks.errors import UserError
+from tasks.records import Decision
 from tasks.stores import ledger, models, questions
 from tests.landing import toy_rows
 from tests.servers.client import prefect_at
@@ -67,6 +67,18 @@ def state(run: UUID) -> Any:
         return client.read_flow_run(run).state
 
 
+def asked(own: Path, cycle_home: Path) -> tuple[str, Decision, UUID]:
+    """Let a cycle hold its version, and Prefect ask about it; give the pipeline, the decision and the run that waits."""
+    gate(own, approval="manual")
+    name = land(own, cycle_home, "a.csv", toy_rows(400))
+    register(name)
+    held = continuous_training(name)
+    run = questions.run_of(name, held.cycle)
+    assert run is not None
+    execute(run)
+    return name, held, run
+
+
 def test_a_version_that_needs_approval_is_held_and_serves_once_it_was_approved(own: Path, cycle_home: Path) -> None:
     gate(own, approval="manual")
     name = land(own, cycle_home, "a.csv", toy_rows(400))
@@ -96,13 +108,7 @@ def test_an_answer_without_a_name_or_a_reason_changes_nothing(own: Path, cycle_h
 
 
 def test_a_version_is_approved_in_prefect_by_resuming_the_run_that_asks(own: Path, cycle_home: Path, servers: Stack) -> None:
-    gate(own, approval="manual")
-    name = land(own, cycle_home, "a.csv", toy_rows(400))
-    register(name)
-    held = continuous_training(name)
-    run = questions.run_of(name, held.cycle)
-    assert run is not None
-    execute(run)
+    name, held, run = asked(own, cycle_home)
     paused = state(run)
     assert (paused.type, paused.name) == (StateType.PAUSED, "Suspended")
     with get_client(sync_client=True) as client:
@@ -118,13 +124,7 @@ def test_a_version_is_approved_in_prefect_by_resuming_the_run_that_asks(own: Pat
 
 
 def test_the_question_in_prefect_is_taken_back_when_the_command_answers(own: Path, cycle_home: Path, servers: Stack) -> None:
-    gate(own, approval="manual")
-    name = land(own, cycle_home, "a.csv", toy_rows(400))
-    register(name)
-    held = continuous_training(name)
-    run = questions.run_of(name, held.cycle)
-    assert run is not None
-    execute(run)
+    name, held, run = asked(own, cycle_home)
     answered(name, approve=False, who="ada", why="no")
     found = state(run)
     assert (found.type, found.name, found.message) == (StateType.CANCELLED, "Answered", "Rejected by ada: no")
@@ -217,21 +217,8 @@ def test_a_leak_is_held_with_the_reason(own: Path, cycle_home: Path) -> None:
     assert "Is the answer among the features (a leak)" in held.sentence
 
 
-def wait_until(ready: Any, patience: float = 30.0) -> None:
-    limit = time.monotonic() + patience
-    while not ready():
-        assert time.monotonic() < limit
-        time.sleep(0.1)
-
-
 def test_two_answers_in_prefect_and_by_command_count_once(own: Path, cycle_home: Path, servers: Stack) -> None:
-    gate(own, approval="manual")
-    name = land(own, cycle_home, "a.csv", toy_rows(400))
-    register(name)
-    held = continuous_training(name)
-    run = questions.run_of(name, held.cycle)
-    assert run is not None
-    execute(run)
+    name, held, run = asked(own, cycle_home)
     with get_client(sync_client=True) as client:
         client.resume_flow_run(run, run_input={"approve": False, "who": "bob", "why": "no"})
     answered(name, approve=True, who="ada", why="yes")

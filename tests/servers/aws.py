@@ -1,5 +1,9 @@
 """What a process needs to know to use a test's S3 or SQS server, and nothing of what the machine's user has set up."""
 
+from pathlib import Path
+from typing import Any
+
+import boto3
 import pytest
 
 from tasks.stores import s3, sqs
@@ -29,3 +33,10 @@ def forget() -> None:
     """Have the next clients made anew, from the environment as it is then."""
     s3._client.cache_clear()
     sqs._client.cache_clear()
+
+
+def bucket(endpoint: str, home: Path) -> Any:
+    """Make a bucket of a test's own on a server, with the credentials that are in use."""
+    made = boto3.session.Session().resource("s3", endpoint_url=endpoint).Bucket(f"b{abs(hash(str(home)))}")
+    made.create()
+    return made

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tasks.errors import Changed, SourceUnavailable
@@ -18,18 +17,11 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with radosgw.running(tmp_path_factory.mktemp("rgw")) as address:
-        yield address
-
-
 @pytest.fixture
-def bucket(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    aws.use(monkeypatch, endpoint, radosgw.ACCESS, radosgw.SECRET)
+def bucket(s3_endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    aws.use(monkeypatch, s3_endpoint, radosgw.ACCESS, radosgw.SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    made = boto3.session.Session().resource("s3", endpoint_url=endpoint).Bucket(f"b{abs(hash(str(home)))}")
-    made.create()
+    made = aws.bucket(s3_endpoint, home)
     yield made
     aws.forget()
 
