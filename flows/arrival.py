@@ -42,6 +42,7 @@ class Watcher:
         self._heard: set[str] = set()
         self._taken: list[Arrival] = []  # what the queue's thread has recorded, still to be announced
         self._settling: tuple[Look, ...] = ()
+        self._unread: frozenset[str] = frozenset()
         self._next_sweep = 0.0
         self._asked: tuple[str, float] = ("", 0.0)
         self._born, self._tries = uuid4().hex, 0
@@ -127,18 +128,19 @@ class Watcher:
         decided = self._decide(seen.recorded)
         times = [self._next_sweep - time.monotonic()]
         times += [settings.read().settle or 0.01] if seen.settling else []
+        times += [GRACE] if seen.unread else []
         times += [decided.again] if decided.again is not None else []
         times += [GRACE / 2] if decided.now else []
         return max(0.01, min(times))
 
     def _observed(self) -> Observation:
-        """Sweep if it is time, or look at the files that were heard of and at those that had not settled."""
+        """Sweep if it is time, or look at the files that were heard of, and at those that had not settled or could not be read."""
         name, source = self.watched.name, self.watched.source
         with self._lock:
             heard, self._heard = self._heard, set()
             taken, self._taken = self._taken, []
         if time.monotonic() < self._next_sweep:
-            seen = revisit(name, source, heard | {look.uri for look in self._settling})
+            seen = revisit(name, source, heard | self._unread | {look.uri for look in self._settling})
         else:
             began, self._next_sweep = time.monotonic(), math.inf
             seen = survey(name, source)
@@ -146,7 +148,7 @@ class Watcher:
             took = time.monotonic() - began
             if self._next_sweep == math.inf:  # else the next one was asked for while this one had begun already
                 self._next_sweep = time.monotonic() + max(settings.read().sweep, BUSY * took)
-        self._settling = seen.settling
+        self._settling, self._unread = seen.settling, frozenset(address for address, _ in seen.unread)
         return replace(seen, recorded=(*taken, *seen.recorded))
 
     def _decide(self, new: Sequence[Arrival]) -> Due:

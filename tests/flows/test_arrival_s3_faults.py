@@ -51,8 +51,7 @@ def gate(s3_endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def bucket(s3_endpoint: str, gate: Gate, home: Path) -> Any:
     """A bucket that is filled around the proxy."""
-    made = aws.bucket(s3_endpoint, home)
-    return made
+    return aws.bucket(s3_endpoint, home)
 
 
 def ids() -> list[int]:
