@@ -3,17 +3,13 @@
 import getpass
 from dataclasses import asdict
 
-from rich.console import Console
-
 from deployments.plain import said
-from deployments.show import as_json_text, known
+from deployments.show import as_json_text, console, known
 from flows.embedded import connected
 from tasks.errors import UserError
 from tasks.promote import settle_effects
 from tasks.records import Champion
 from tasks.stores import ledger, models
-
-console = Console()
 
 
 def answer(name: str, *, approve: bool, who: str | None, why: str) -> None:
@@ -27,7 +23,7 @@ def answer(name: str, *, approve: bool, who: str | None, why: str) -> None:
 
     known(name)
     with connected():
-        console.print(answered(name, approve=approve, who=who or getpass.getuser(), why=why), highlight=False, markup=False)
+        console.print(said(answered(name, approve=approve, who=who or getpass.getuser(), why=why)))
 
 
 def roll_back(name: str, *, to: int | None, who: str | None, why: str) -> None:
@@ -44,12 +40,12 @@ def roll_back(name: str, *, to: int | None, who: str | None, why: str) -> None:
         models.fetch(ledger.earlier_champion(name, to))
         made = ledger.roll_back(name, who=who or getpass.getuser(), why=why, to=to)
         left = settle_effects(name)
-    console.print(f"Version {made.version} ({made.candidate}) is the champion of {name} again since {made.since[:19]} UTC.", markup=False)
+    console.print(said(f"Version {made.version} ({made.candidate}) is the champion of {name} again since {made.since[:19]} UTC."))
     console.print(
         f"Evidence against it are rows newer than {made.evidence_after}: the version before had its say on the others.", markup=False
     )
     for note in left:
-        console.print(note, highlight=False, markup=False)
+        console.print(said(note))
 
 
 def champions(name: str, *, as_json: bool) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+from tasks.addresses import below, split
+
 LONGEST = 256 << 10  # characters of a message, SQS's own limit
 LONGEST_KEY = 1024
 DEEPEST = 3  # envelopes in envelopes
@@ -57,9 +59,8 @@ def concerns(notice: Notice, uri: str) -> bool:
     >>> concerns(Notice("data", "in/a.csv", True), "s3://data/in"), concerns(Notice("data", "inner/a.csv", True), "s3://data/in")
     (True, False)
     """
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
-    return notice.bucket == bucket and (notice.key == prefix or notice.key.startswith(below))
+    bucket, prefix = split(uri)
+    return notice.bucket == bucket and (notice.key == prefix or notice.key.startswith(below(prefix)))
 
 
 def _read(body: str, depth: int) -> Letter:

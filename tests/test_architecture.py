@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("flows", "tasks", "deployments", "infra")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BASE = {
+    "tasks.addresses",
     "tasks.crash",
     "tasks.triggers",
     "tasks.spec",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks import settings
+from tasks.addresses import below, split
 from tasks.errors import Changed, SourceUnavailable
 from tasks.records import Look
 
@@ -45,16 +46,6 @@ def _client(endpoint: str | None) -> "S3Client":
     return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
 
 
-def split(uri: str) -> tuple[str, str]:
-    """Part an address in bucket and key.
-
-    >>> split("s3://data/in/may.csv")
-    ('data', 'in/may.csv')
-    """
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key
-
-
 def look(uri: str) -> Iterator[Look | str]:
     """List the one object of that key, or else what is below it as below a directory, page by page; names are relative to the prefix.
 
@@ -66,7 +57,7 @@ def look(uri: str) -> Iterator[Look | str]:
         if (single := _single(bucket, prefix)) is not None:
             yield _look_at(bucket, prefix, single)
             return
-        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=_below(prefix))
+        pages = _client(settings.read().s3_endpoint).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below(prefix))
         for page in pages:
             yield from (_look_at(bucket, prefix, entry) for entry in page.get("Contents", []) if not entry["Key"].endswith("/"))
 
@@ -84,15 +75,10 @@ def look_again(uri: str, objects: Iterable[str]) -> Iterator[Look | str]:
     with _explained(uri):
         single = _single(bucket, prefix) if keys else None
         for key in sorted(keys):
-            wanted = key == prefix if single is not None else key.startswith(_below(prefix))
+            wanted = key == prefix if single is not None else key.startswith(below(prefix))
             entry = _entry(bucket, key) if wanted else None
             if entry is not None:
                 yield _look_at(bucket, prefix, entry)
-
-
-def _below(prefix: str) -> str:
-    """Give the beginning of the keys that are below a prefix, as files are below a directory: `in` is no directory of `inner/a.csv`."""
-    return prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
 
 
 def _single(bucket: str, prefix: str) -> Any:
@@ -132,8 +118,8 @@ def _told(error: "ClientError", what: str) -> str:
 
 def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
     key = entry["Key"]
-    below = _below(prefix)
-    name = key.removeprefix(below) if key.startswith(below) else key.rpartition("/")[2]
+    start = below(prefix)
+    name = key.removeprefix(start) if key.startswith(start) else key.rpartition("/")[2]
     return Look(
         name=name,
         uri=f"s3://{bucket}/{key}",
