@@ -7,37 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pandas as pd
 
 from tasks.gates import Gate, positive, require
+from tasks.services import Rollout, Serving
+from tasks.sources import Scoring, Source, is_cron, is_zone
 
-__all__ = ["Candidate", "Gate", "Holdout", "Kind", "Pipeline", "Retrain", "Slice", "Source", "Window"]
+__all__ = ["Candidate", "Gate", "Holdout", "Kind", "Pipeline", "Retrain", "Rollout", "Scoring", "Serving", "Slice", "Source", "Window"]
 
 Kind = Literal["binary", "multiclass", "regression"]
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "regression")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where data lands and how its files are read.
-
-    `uri` is a directory, a single file or an `s3://bucket/prefix`; without one it is `inbox/<pipeline>` in the home. A prefix is taken as a
-    directory is: `s3://data/in` has `in/may.csv` and not `inner/may.csv`. Where an object of exactly that key exists, it alone is the source.
-    Where S3 tells a queue of its events, `queue` is that SQS queue's URL: arrivals are then seen within a second instead of at the next sweep.
-    Files end in .csv, .csv.gz, .parquet, .jsonl or .ndjson; others are ignored. A CSV cell whose whole text is in `null_values` is missing.
-    """
-
-    uri: str | None = None
-    queue: str | None = None
-    separator: str = ","
-    null_values: tuple[str, ...] = ("",)
-
-    def __post_init__(self) -> None:
-        require(len(self.separator) == 1, f"Source.separator is {self.separator!r}; expected one character.")
-        on_s3 = self.uri is not None and self.uri.startswith("s3://")
-        require(self.queue is None or on_s3, "Source.queue tells of objects on S3; give an s3:// uri with it, or leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +119,11 @@ class Retrain:
             self.debounce <= self.debounce_limit,
             f"Retrain.debounce is {self.debounce} s, more than debounce_limit ({self.debounce_limit} s); raise the limit.",
         )
-        fields = 5 if self.schedule is None else len(self.schedule.split())
-        require(fields == 5, f"Retrain.schedule is {self.schedule!r}; expected a cron expression of five fields, for example '0 2 * * *'.")
-        require(_is_zone(self.timezone), f"Retrain.timezone is {self.timezone!r}; expected a name like 'Europe/Berlin' or 'UTC'.")
+        require(
+            is_cron(self.schedule),
+            f"Retrain.schedule is {self.schedule!r}; expected a cron expression of five fields, for example '0 2 * * *'.",
+        )
+        require(is_zone(self.timezone), f"Retrain.timezone is {self.timezone!r}; expected a name like 'Europe/Berlin' or 'UTC'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +138,8 @@ class Pipeline:
     - `label_lag`: how many rows back the newest label is that is known when a row is predicted; where rows are ordered by `time`,
       "the label of that row" is a baseline (with hourly rows and labels that arrive a day late, 24).
     - `positive`: the label that counts as 1 where `kind` is binary.
+    - `serving`: how the champion answers online; `scoring`: a source of rows to predict as they land; `labels`: a source of labels that come later,
+      files with the columns of `key` (or else `time`) and the target, which are joined to what was predicted.
     - `blocks`: which rows may be alike, so that an interval must not take them for independent: "time" (rows that follow each other), "rows" (none:
       every row is a draw of its own) or the columns that name an entity (all rows of a customer, say, are one draw).
     """
@@ -179,6 +163,9 @@ class Pipeline:
     window: Window = field(default_factory=Window)
     source: Source = field(default_factory=Source)
     retrain: Retrain = field(default_factory=Retrain)
+    serving: Serving = field(default_factory=Serving)
+    scoring: Scoring | None = None
+    labels: Source | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -205,6 +192,8 @@ class Pipeline:
             "hindsight": self.hindsight,
             "impute": tuple(self.impute),
             "blocks": self.blocks if isinstance(self.blocks, tuple) else (),
+            "serving.private": self.serving.private,
+            "serving.sticky": self.serving.rollout.sticky if self.serving.rollout else (),
             "slices": tuple(part for part in self.slices if isinstance(part, str)),
         }
         for what, columns in named.items():
@@ -219,6 +208,7 @@ class Pipeline:
         require(
             self.time is not None or not spans, "Holdout(days=...) and Window(days=...) need Pipeline.time; give it, or use rows or share."
         )
+        require(self.labels is None or bool(self.key or self.time), "Pipeline.labels are joined by key or time; give one of them.")
         reserved = [column for column in known if column.startswith("_")]
         require(not reserved, f"The contract names {reserved}; names that begin with an underscore are Ratchet's own.")
         require(
@@ -226,11 +216,3 @@ class Pipeline:
             "Pipeline.target is listed as time or hindsight too; the target is left out of features by itself.",
         )
         require(self.time not in self.hindsight, "Pipeline.time is listed in hindsight; features may need it, and rows are ordered by it.")
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True

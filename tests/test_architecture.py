@@ -16,6 +16,8 @@ BASE = {
     "tasks.triggers",
     "tasks.spec",
     "tasks.gates",
+    "tasks.services",
+    "tasks.sources",
     "tasks.budget",
     "tasks.evidence",
     "tasks.records",
