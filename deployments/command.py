@@ -213,6 +213,26 @@ def champions(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+def serve(
+    name: Name,
+    host: Annotated[str, typer.Option("--host", help="Where to listen; off loopback every request needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535)] = 8000,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Processes that answer; the pipeline's own number without it.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option("--certificate", help="A file with the certificate, for TLS.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="A file with its key.")] = None,
+) -> None:
+    """Serve the champion over HTTP, and follow it: `/docs` shows how to ask.
+
+    Tokens are lines of `tokens` in the home, each a name and a token (chmod 600); the file is read anew when it changes.
+    """
+    from deployments import service
+
+    service.serve(name, host, port, workers, certificate, key)
+
+
+@app.command()
 def check(name: Name, as_json: Json = False) -> None:
     """Hold a pipeline's file against what training and serving will ask of it, and say what to change."""
     from deployments import show

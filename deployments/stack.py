@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def differences() -> tuple[str, ...]:
     )
 
 
-def up() -> Stack:
-    """Start or find the servers and the agent, and what keeps them running."""
-    return stack.up(settings.read(), [agent()])
+def up(services: Sequence[Service] = ()) -> Stack:
+    """Start or find the servers, the agent and these services, and what keeps them running."""
+    return stack.up(settings.read(), [agent(), *services])
 
 
 def down() -> tuple[Part, ...]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from deployments import show, stack, watches
+from deployments import service, show, stack, watches
 from deployments.plain import said
 from deployments.watches import Watch
 from flows import pipelines
@@ -13,7 +13,7 @@ PATIENCE = 30.0  # seconds to wait until all sources are watched
 
 def up() -> None:
     """Start what is missing, and wait until the sources are watched, or it is known why one is not."""
-    show.stack(stack.up())
+    show.stack(stack.up(service.wanted()))
     others = stack.differences()
     if others:
         show.console.print("The agent that runs was started with other settings, and keeps them:")

@@ -3,6 +3,8 @@
 A row that breaks the contract is described by one entry for each rule it breaks: `_row` (Int64), `column`, `rule`, `value` (String).
 """
 
+import copy
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,11 +71,34 @@ def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
     Raises:
         Unreadable: if a rule about the whole frame is broken or fails to run, so that no single row can be blamed.
     """
+    return check_schema(typed, contract.to_schema())
+
+
+@functools.cache
+def for_requests(contract: Any, columns: tuple[str, ...]) -> Any:
+    """Give the contract's rules for the columns that a request has, each value by itself.
+
+    Rules about many rows, or about columns that are not known yet, cannot be laid to a request.
+    """
+    whole = contract.to_schema()
+    found = {name: copy.copy(whole.columns[name]) for name in columns}
+    for column in found.values():
+        column.unique = False
+        column.checks = [check for check in column.checks if check.name in ROW_BY_ROW or check.element_wise]
+    return pandera.polars.DataFrameSchema(found)
+
+
+def check_schema(typed: pl.DataFrame, schema: Any) -> pl.DataFrame:
+    """Give an entry for every rule of a schema that a row breaks, as `check` does.
+
+    Raises:
+        Unreadable: if a rule about the whole frame is broken or fails to run, so that no single row can be blamed.
+    """
     frame = typed.drop("_row")
     depth = pandera.config.ValidationDepth.SCHEMA_AND_DATA
     try:
         with pandera.config.config_context(validation_enabled=True, validation_depth=depth):
-            contract.to_schema().validate(frame, lazy=True)
+            schema.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         return _described(error.failure_cases, typed)
     return pl.DataFrame(schema=FAILURE)

@@ -73,6 +73,8 @@ def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataF
         raise BrokenPipeline(f"features() of {name!r} gave a {type(made).__name__}; expected a pandas DataFrame.")
     if not made.index.equals(raw.index):
         raise BrokenPipeline(f"features() of {name!r} changed the rows ({len(raw)} in, {len(made)} out); keep each row and the index.")
+    if all(dtype == np.float64 for dtype in made.dtypes) and made.columns.is_unique and all(isinstance(part, str) for part in made.columns):
+        return made  # as it is for most; to put it together anew would take as long as a prediction of one row
     return pd.DataFrame({column: _castable(name, made, column) for column in made.columns}, index=made.index)
 
 
@@ -122,17 +124,21 @@ def predictions_of(pipeline: Pipeline, model: Any, features: pd.DataFrame) -> pl
 
     A binary target has one probability, `p_1`. Labels are as in `target_of`.
     """
+    return pl.DataFrame(answers_of(pipeline, model, features))
+
+
+def answers_of(pipeline: Pipeline, model: Any, features: Any) -> dict[str, NDArray[Any]]:
+    """Give the columns of `predictions_of` as arrays; `features` is whatever the model takes."""
     if pipeline.kind == "regression":
-        return pl.DataFrame({"predicted": pl.Series(model.predict(features), dtype=pl.Float64)})
+        return {"predicted": np.asarray(model.predict(features), dtype=np.float64)}
     if not hasattr(model, "predict_proba"):
-        return pl.DataFrame({"predicted": pl.Series(model.predict(features))})
-    chances = model.predict_proba(features)
-    labels = pl.Series(list(model.classes_))
+        return {"predicted": model.predict(features)}
+    chances, classes = model.predict_proba(features), list(model.classes_)
     if pipeline.kind == "binary":
-        positive = chances[:, list(model.classes_).index(1)]
-        return pl.DataFrame({"predicted": (positive >= 0.5).astype("int64"), "p_1": positive})
-    columns = {f"p_{label}": chances[:, place] for place, label in enumerate(model.classes_)}
-    return pl.DataFrame({"predicted": labels.gather(chances.argmax(axis=1)), **columns})
+        positive = chances[:, classes.index(1)]
+        return {"predicted": (positive >= 0.5).astype(np.int64), "p_1": positive}
+    columns = {f"p_{label}": chances[:, place] for place, label in enumerate(classes)}
+    return {"predicted": np.array(classes)[chances.argmax(axis=1)], **columns}
 
 
 def changed(pipeline: Pipeline, truth: NDArray[Any], ours: pl.DataFrame, theirs: pl.DataFrame) -> float | None:

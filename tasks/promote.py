@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -23,6 +24,7 @@ from tasks.spec import Pipeline
 from tasks.stores import events, ledger, models, questions, tracking
 from tasks.stores.ledger import Effect, Lease
 
+GOLDEN = 32  # rows that a model is tried on wherever it is loaded
 logger = logging.getLogger(__name__)
 
 
@@ -44,7 +46,8 @@ def store(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepar
         "snapshot": str(prepared.snapshot.version),
         "fitted": "refit" if whole else "tested",
     }
-    made = models.register(pipeline.name, estimator, definition, examples, run=decision.mlflow_run or "", tags=tags)
+    golden = golden_rows(pipeline, prepared)
+    made = models.register(pipeline.name, estimator, definition, examples, run=decision.mlflow_run or "", tags=tags, golden=golden)
     crash.point("promote.registered")
     return Champion(
         pipeline=pipeline.name,
@@ -60,6 +63,14 @@ def store(pipeline: Pipeline, lease: Lease, decision: Decision, prepared: Prepar
         served="refit" if whole else "tested",
         evidence_after=prepared.snapshot.last,  # the rows it was chosen by are no evidence in the next comparison
     )
+
+
+def golden_rows(pipeline: Pipeline, prepared: Prepared) -> pl.DataFrame | None:
+    """Give a few unseen rows, evenly spread, to try the model on before it serves; none where some columns are private."""
+    if pipeline.serving.private or not prepared.unseen:
+        return None
+    rows = pl.scan_ipc(prepared.raw).select(frames.known_in_time(pipeline)).collect()
+    return rows[:: -(-rows.height // GOLDEN)]
 
 
 def publish(

@@ -1,14 +1,21 @@
 """Serving: what happens to raw rows between a request and its answer, the same in every process that serves."""
 
+import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 
-from tasks import contract, frames
+from tasks import admission, contract, frames
+from tasks.admission import Admission, Admitted
 from tasks.errors import UserError
 from tasks.spec import Pipeline
+
+_NAMES = {np.dtype("float64"): "float64"}  # the name of a dtype takes a microsecond to make
 
 
 class Model(Protocol):
@@ -38,11 +45,61 @@ def predict(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
         UserError: if a column is missing or a value is not of the contract's type.
         BrokenPipeline: if the features do not run on these rows, or are not those that the model was trained on.
     """
-    raw = frames.to_pandas(typed(rows, model.pipeline))
+    return frames.predictions_of(model.pipeline, model.estimator, features_of(model, frames.to_pandas(typed(rows, model.pipeline))))
+
+
+def features_of(model: Model, raw: pd.DataFrame) -> pd.DataFrame:
+    """Give the model inputs of raw rows, as users' functions get them.
+
+    Raises:
+        BrokenPipeline: if the features do not run on these rows, or are not those that the model was trained on.
+    """
     features = frames.apply_features(model.features, raw, model.pipeline.name)
-    if {name: str(dtype) for name, dtype in features.dtypes.items()} != model.columns or list(features) != list(model.columns):
+    if list(features.columns) != list(model.columns) or [_NAMES.get(dtype) or str(dtype) for dtype in features.dtypes] != list(
+        model.columns.values()
+    ):
         frames.check_features(model.columns, features)  # says what is wrong; for one row it takes as long as a prediction
-    return frames.predictions_of(model.pipeline, model.estimator, features)
+    return features
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model made ready to answer requests; `bare` takes the matrix of its inputs, where that gives the same answers."""
+
+    model: Model
+    admission: Admission
+    bare: Any | None
+
+    def answer(self, rows: Admitted) -> dict[str, NDArray[Any]]:
+        """Predict admitted rows, see `frames.answers_of`; the answers are those of `predict`, to the last bit.
+
+        Raises:
+            BrokenPipeline: if the features do not run on these rows, or are not those that the model was trained on.
+        """
+        features = features_of(self.model, admission.framed(rows))
+        if self.bare is None:
+            return frames.answers_of(self.model.pipeline, self.model.estimator, features)
+        return frames.answers_of(self.model.pipeline, self.bare, features.to_numpy())
+
+
+def answerer(model: Model, trial: pl.DataFrame) -> Answerer:
+    """Make a model ready to answer; on the rows of the `trial` it is seen whether it can do without the names of its inputs.
+
+    To look names up and to copy a frame takes scikit-learn as long as to predict one row. A model that picks its inputs by name, or answers
+    otherwise by the last bit, is given frames.
+    """
+    ready = Answerer(model, Admission(model.pipeline), None)
+    if set(model.columns.values()) != {"float64"} or trial.is_empty() or not hasattr(model.estimator, "feature_names_in_"):
+        return ready
+    bare = copy.copy(model.estimator)
+    del bare.feature_names_in_
+    quick = Answerer(model, ready.admission, bare)
+    rows = ready.admission.examine(trial)
+    try:
+        alike = all(np.array_equal(one, other) for one, other in zip(ready.answer(rows).values(), quick.answer(rows).values(), strict=True))
+    except (ValueError, TypeError, AttributeError, IndexError):
+        return ready
+    return quick if alike else ready
 
 
 def typed(rows: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:

@@ -60,6 +60,16 @@ class Settings:
         return self.home / "models"
 
     @property
+    def serving(self) -> Path:
+        """Directory of what servers keep, one directory a pipeline: which version served last, and predictions that are not in the lake yet."""
+        return self.home / "serving"
+
+    @property
+    def tokens(self) -> Path:
+        """File of the tokens that requests must bear: a name and a token a line."""
+        return self.home / "tokens"
+
+    @property
     def inbox(self) -> Path:
         """Directory of the sources of pipelines that name none, one directory a pipeline."""
         return self.home / "inbox"
@@ -117,6 +127,21 @@ def serving_environment(environ: Mapping[str, str] | None = None) -> dict[str, s
     passed = {name: value for name, value in env.items() if name in _SERVING or name.startswith(("RATCHET_", "OPENBLAS", "OMP"))}
     threads = {name: str(found.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
     return {name: value for name, value in {**threads, **passed, "RATCHET_HOME": str(found.home)}.items() if name not in _NOT_SERVING}
+
+
+def server_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment of a process that answers requests and follows the ledger: this one's, with few threads and an absolute home.
+
+    Raises:
+        BadSetting: as `read`.
+
+    >>> server_environment({"RATCHET_HOME": "/srv/ratchet", "OMP_NUM_THREADS": "4"})["OMP_NUM_THREADS"]
+    '4'
+    """
+    env = os.environ if environ is None else environ
+    found = read(env)
+    threads = {name: str(found.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")}
+    return {**threads, **env, "RATCHET_HOME": str(found.home)}
 
 
 _SERVING = ("PATH", "HOME", "LANG", "TZ")

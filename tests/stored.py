@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from flows import pipelines
-from tasks import contract, frames
+from tasks import contract, frames, promote
 from tasks.records import Champion, Fitted, Prepared, Snapshot
 from tasks.spec import Pipeline
 from tasks.stores import kept, models
@@ -66,7 +66,7 @@ def store(
     source = into / "definition.py"
     source.write_text(definition or pipelines.path(name).read_text())
     directory = into / "made"
-    models.save(spoil(model), source, features, directory)
+    models.save(spoil(model), source, features, directory, golden=promote.golden_rows(pipeline, ready))
     sha256 = kept.digest(directory)
     kept.place(sha256).parent.mkdir(parents=True, exist_ok=True)
     shutil.move(directory, kept.place(sha256))

@@ -25,6 +25,7 @@ BASE = {
     "tasks.settings",
 }
 PARTS = {
+    "tasks.admission",
     "tasks.against",
     "tasks.answering",
     "tasks.card",
@@ -71,6 +72,7 @@ OWNERS = {
         "tasks.stores.ledger.outbox",
         "tasks.stores.ledger.proposals",
         "tasks.stores.ledger.receipts",
+        "tasks.stores.ledger.servers",
     },
     "typer": {"deployments.command"},
 }

@@ -1,6 +1,7 @@
 """The verified local copies of models: told by digest, read without unpickling and without a server. The only importer of skops.
 
-A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, and `pipeline.py`, the definition it was made with. The definition
+A model is a directory: `MLmodel`, the fitted estimator in `model.skops`, `pipeline.py`, the definition it was made with, and in `golden.arrow`
+a few rows that it can be tried on (none where the definition has private columns). The definition
 is imported under a name of its own, and what the estimator has of it (a transformer of the user's, say) is taken from that same text.
 """
 
@@ -13,13 +14,14 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import yaml
 
 from tasks import settings
@@ -36,11 +38,15 @@ _IMPORTING = threading.RLock()
 
 @dataclass(frozen=True)
 class Loaded:
-    """A verified model with the definition that it was made with: all that a server needs. `columns` are its features and their dtypes."""
+    """A verified model with the definition that it was made with: all that a server needs. `columns` are its features and their dtypes.
+
+    `golden` are raw rows, without target and hindsight, to try it on before it serves; none where it was stored without.
+    """
 
     estimator: Any
     pipeline: Pipeline
     columns: Mapping[str, str]
+    golden: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @property
     def features(self) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -100,7 +106,12 @@ def read(champion: Champion, directory: Path) -> Loaded:
         estimator=_estimator((directory / "model.skops").read_bytes(), f"{DEFINITIONS}{champion.pipeline}", module.__name__),
         pipeline=module.PIPELINE,
         columns=signature(directory / "MLmodel"),
+        golden=_golden(directory / "golden.arrow"),
     )
+
+
+def _golden(path: Path) -> pl.DataFrame:
+    return pl.read_ipc(path) if path.exists() else pl.DataFrame()
 
 
 def allowed(types: list[str]) -> list[str]:

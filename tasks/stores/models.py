@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 
 from tasks import crash, settings
 from tasks.errors import ModelRejected
@@ -41,10 +42,19 @@ def preload() -> None:
         importlib.import_module(module)
 
 
-def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, *, run: str, tags: Mapping[str, str]) -> Registered:
+def register(
+    pipeline: str,
+    estimator: Any,
+    definition: Path,
+    examples: pd.DataFrame,
+    *,
+    run: str,
+    tags: Mapping[str, str],
+    golden: pl.DataFrame | None = None,
+) -> Registered:
     """Log a fitted estimator as a model of `run`, register it as a new version, and keep the verified copy that was stored.
 
-    `examples` are features; at most the first 1,000 make the signature.
+    `examples` are features; at most the first 1,000 make the signature. `golden` are raw rows to try the model on before it serves.
 
     Raises:
         ModelRejected: if the estimator has types that may not be loaded, or what was stored is not what was written.
@@ -52,7 +62,7 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
     """
     with tempfile.TemporaryDirectory() as made, tracking.reached(f"register a model of {pipeline!r}"):
         directory = Path(made) / "model"
-        model_id = _write(pipeline, estimator, definition, examples, run, directory)
+        model_id = _write(pipeline, estimator, definition, examples, run, directory, golden)
         written = digest(directory)
         client = tracking.client()
         client.log_model_artifacts(model_id, str(directory))
@@ -67,15 +77,24 @@ def register(pipeline: str, estimator: Any, definition: Path, examples: pd.DataF
     return Registered(version=int(version.version), model_uri=uri, sha256=written)
 
 
-def _write(pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, run: str, directory: Path) -> str:
+def _write(
+    pipeline: str, estimator: Any, definition: Path, examples: pd.DataFrame, run: str, directory: Path, golden: pl.DataFrame | None
+) -> str:
     """Write the model's directory and give the id of the logged model that was opened for it."""
     logged = tracking.client().create_logged_model(tracking.experiment(pipeline), name=pipeline, source_run_id=run)
-    save(estimator, definition, examples, directory, run=run, model_id=logged.model_id)
+    save(estimator, definition, examples, directory, run=run, model_id=logged.model_id, golden=golden)
     return str(logged.model_id)
 
 
 def save(
-    estimator: Any, definition: Path, examples: pd.DataFrame, directory: Path, *, run: str | None = None, model_id: str | None = None
+    estimator: Any,
+    definition: Path,
+    examples: pd.DataFrame,
+    directory: Path,
+    *,
+    run: str | None = None,
+    model_id: str | None = None,
+    golden: pl.DataFrame | None = None,
 ) -> None:
     """Write a model's directory: what a registered model consists of.
 
@@ -102,6 +121,8 @@ def save(
         shutil.rmtree(directory, ignore_errors=True)
         write(skops_trusted_types=kept.types_of(estimator))
     shutil.copyfile(definition, directory / "pipeline.py")
+    if golden is not None:
+        golden.write_ipc(directory / "golden.arrow")
 
 
 def _ready() -> Any:

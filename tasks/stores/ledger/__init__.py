@@ -30,6 +30,7 @@ from tasks.stores.ledger.outbox import Effect, finish, unfinished
 from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting
 from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, record
 from tasks.stores.ledger.schema import SCHEMA_VERSION
+from tasks.stores.ledger.servers import Server, Step, beat, leave, note_step, servers, steps, withdraw, withdrawn
 
 __all__ = [
     "GONE",
@@ -38,9 +39,12 @@ __all__ = [
     "Effect",
     "Lease",
     "Proposal",
+    "Server",
+    "Step",
     "approve",
     "UNREAD",
     "at_work",
+    "beat",
     "begin",
     "begun_by_arrivals",
     "champion",
@@ -63,10 +67,12 @@ __all__ = [
     "kept",
     "last_cycle",
     "lease_holder",
+    "leave",
     "list_cycles",
     "live_files",
     "lost",
     "named",
+    "note_step",
     "now",
     "observe",
     "outstanding",
@@ -81,12 +87,16 @@ __all__ = [
     "renew",
     "roll_back",
     "rows_since_training",
+    "servers",
     "settle",
     "sort_out",
     "spendings",
+    "steps",
     "tally",
     "transaction",
     "unfinished",
     "unsettled_since",
     "waiting",
+    "withdraw",
+    "withdrawn",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
 
@@ -154,6 +154,28 @@ letters = sa.Table(
     _column("at"),
     sa.UniqueConstraint("queue", "message"),
 )
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("version", sa.Integer),
+    _column("cycle", sa.Integer),
+    _column("step"),
+    _column("server"),
+    _column("why", sa.Text),
+    _column("at"),
+    sa.Index("rollouts_by_pipeline", "pipeline", "id"),
+)
+servers = sa.Table(
+    "servers",
+    metadata,
+    _column("pipeline", primary_key=True),
+    _column("server", primary_key=True),
+    _column("url"),
+    _column("record", sa.Text),
+    _column("seen_at"),
+)
 # What brings a ledger from the version before to this one; tables that are new are made before.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: (
@@ -168,4 +190,5 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "DROP INDEX IF EXISTS arrivals_by_state",
         "DROP INDEX IF EXISTS arrivals_by_original",
     ),
+    4: (),  # the tables of servers and rollouts are new
 }

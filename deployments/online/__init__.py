@@ -1,0 +1,1 @@
+"""The champion's online API: it answers requests, follows the champion, and keeps what it predicted."""

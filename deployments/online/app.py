@@ -1,0 +1,159 @@
+"""The API itself: `POST /v1/predict`, `GET /v1/model`, `/healthz`, `/readyz`, `/metrics`, `/docs`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from deployments.online import bodies, meters, replies, schema
+from deployments.online.bodies import Late, TooMuch, Unsupported
+from deployments.online.guard import Guard, Tokens
+from deployments.online.service import Outcome, Service
+from deployments.online.versions import Active, undefined
+from tasks import settings
+from tasks.admission import Admitted, Refused, count
+from tasks.errors import BrokenPipeline
+from tasks.services import Serving
+
+LARGE = 100_000  # bytes of a body that is read in a thread, so that others are answered meanwhile
+logger = logging.getLogger("ratchet.serve")
+
+
+def create(name: str, serving: Serving, url: str, required: bool) -> Guard:
+    """Make the application of one pipeline, reached at `url`; tokens are `required` off loopback, and asked for wherever there are some."""
+    service = Service(name, serving, url)
+    tokens = Tokens(settings.read().tokens)
+    tokens.names()  # a file that cannot be used ends the server here, and not its first request
+    app = FastAPIOffline(title=f"Ratchet: {name}", version="1", redoc_url=None, lifespan=_living(service))
+    app.state.service = service
+    _add_routes(app, service)
+
+    def described() -> dict[str, Any]:
+        return schema.describe(plain(), name, service.follower.current, required or tokens.asked_for)
+
+    plain, app.openapi = app.openapi, described  # type: ignore[method-assign]
+    return Guard(app, tokens, service.limits.concurrency, required)
+
+
+def _living(service: Service) -> Any:
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        await anyio.to_thread.run_sync(service.start)
+        try:
+            yield
+        finally:
+            await anyio.to_thread.run_sync(service.stop)
+
+    return living
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    async def predict(request: Request) -> Response:
+        return await answered(service, request)
+
+    async def unknown(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return replies.problem(status, "http", str(getattr(error, "detail", "The server failed; its log says how.")), headers=headers)
+
+    app.add_route("/v1/predict", predict, methods=["POST"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, unknown)
+
+    @app.get("/v1/model", responses=schema.problems())  # type: ignore[arg-type]
+    async def model() -> JSONResponse:
+        """Say which version answers, since when and why, and what it was trained on."""
+        return JSONResponse(service.model(), status_code=200 if service.follower.current else 503)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Say that the process lives."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", responses={503: {"description": "No version answers."}})
+    async def readyz() -> JSONResponse:
+        """Say whether predictions are answered, and what is the matter otherwise."""
+        found = service.state()
+        return JSONResponse(found, status_code=200 if found["ready"] else 503)
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Give the figures of this process, as Prometheus reads them."""
+        return Response(service.meters.text(), media_type=meters.CONTENT_TYPE)
+
+
+async def answered(service: Service, request: Request) -> Response:
+    """Answer a request for predictions, and count it."""
+    began = time.perf_counter()
+    outcome = Outcome()
+    try:
+        response = await _predicted(service, request, outcome)
+    except Unsupported as error:
+        response = replies.problem(415, "unsupported", str(error))
+    except Late as error:
+        response = replies.problem(408, "late", str(error))
+    except TooMuch as error:
+        response = replies.problem(413, "too_much", str(error))
+    except Refused as error:
+        response = replies.problem(422, "contract", str(error), error.faults)
+    except BrokenPipeline as error:
+        logger.error("A request could not be predicted: %s", type(error.__cause__ or error).__name__)
+        response = replies.problem(422, "features", "The pipeline's features do not run on these rows.")
+    except TimeoutError:
+        response = replies.problem(504, "timeout", f"The prediction took more than {service.limits.timeout:g} s.")
+    except Exception as error:  # the model's own code may raise anything; the request fails, and the server goes on
+        logger.error("A request could not be predicted: %s", type(error).__name__)
+        response = replies.problem(500, "model", "The model failed on these rows; the server's log names the kind of error.")
+    version = outcome.version
+    service.meters.count(version, response.status_code, outcome.rows, time.perf_counter() - began)
+    return response
+
+
+async def _predicted(service: Service, request: Request, outcome: Outcome) -> Response:
+    active = service.follower.current
+    if active is None or not service.scorer.able:
+        return replies.problem(503, "not_ready", "No version answers now; /readyz says why.", headers={"retry-after": "1"})
+    outcome.version = active.version
+    body = await _body(request, service.limits)
+    rows = await _read(body, request, service, active)
+    outcome.rows = count(rows)
+    answers = await service.scorer.score(active, rows, service.limits.timeout)
+    if undefined(answers):
+        return replies.problem(500, "undefined", "The model gave an undefined or infinite figure for these rows; it is not passed on.")
+    identity = replies.request_id()
+    service.keep(active, identity, rows, answers)
+    return replies.predictions(active, identity, answers, request.headers.get("accept", ""))
+
+
+async def _body(request: Request, limits: Serving) -> bytes:
+    """Read a body, no more of it than is allowed, and no longer."""
+    if int(request.headers.get("content-length") or 0) > limits.max_bytes:
+        raise TooMuch(f"The body has more than {limits.max_bytes} bytes; send the rows in several requests.")
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(limits.timeout):
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.max_bytes:
+                    raise TooMuch(f"The body has more than {limits.max_bytes} bytes; send the rows in several requests.")
+                parts.append(part)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise Late("The body did not come in time.") from error
+    return b"".join(parts)
+
+
+async def _read(body: bytes, request: Request, service: Service, active: Active) -> Admitted:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = (body, kind, active.answerer.admission, service.limits.max_rows, active.answerer.model.pipeline.source)
+    if len(body) < LARGE:
+        return bodies.admitted(*given)
+    return await anyio.to_thread.run_sync(bodies.admitted, *given)

@@ -1,0 +1,154 @@
+"""Bodies of requests: JSON rows or columns, an Arrow stream, or CSV, read into admitted rows within the limits of the pipeline."""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import polars as pl
+
+from tasks.admission import Admission, Admitted, Fault, Refused, count
+from tasks.errors import UserError
+from tasks.spec import Source
+
+JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"
+_RECORD_BATCH, _DICTIONARY = 3, 2  # kinds of a message's header in Arrow's format (Message.fbs)
+
+
+class Unsupported(UserError):
+    """A body of a kind that is not read."""
+
+
+class Late(UserError):
+    """A body that did not come in time."""
+
+
+class TooMuch(UserError):
+    """More rows or bytes than one request may have."""
+
+
+def admitted(body: bytes, kind: str, admission: Admission, most: int, source: Source) -> Admitted:
+    """Read a body of at most `most` rows.
+
+    Raises:
+        Unsupported: if it is of another kind.
+        TooMuch: if it has more rows.
+        Refused: if it cannot be read, or a row breaks the contract.
+    """
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise Unsupported(f"A body of type {kind!r} is not read; send one of {', '.join(_READERS)}.")
+    rows = reader(body, admission, most, source)
+    found = count(rows)
+    if not found:
+        raise Refused("There is no row to predict; send at least one.")
+    _within(found, most)
+    return rows
+
+
+def _within(rows: int, most: int) -> None:
+    if rows > most:
+        raise TooMuch(f"The request has {rows} rows and may have {most}; send them in several, or use `ratchet predict`.")
+
+
+def _json(body: bytes, admission: Admission, most: int, _: Source) -> Admitted:
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(f"The body is no JSON: {error}.") from error
+    if not isinstance(given, dict) or len(given.keys() & {"rows", "columns"}) != 1:
+        raise Refused('Expected an object with either "rows", a list of objects, or "columns", an object of lists.')
+    if "columns" in given:
+        return admission.admit(_columns(given["columns"]))
+    rows = given["rows"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise Refused('"rows" has to be a list of objects, one for each row.')
+    _within(len(rows), most)
+    return admission.admit(_turned(rows, admission))
+
+
+def _columns(given: Any) -> Mapping[str, list[Any]]:
+    if not isinstance(given, dict) or not all(isinstance(values, list) for values in given.values()):
+        raise Refused('"columns" has to be an object of lists, one for each column.')
+    return given
+
+
+def _turned(rows: list[dict[str, Any]], admission: Admission) -> dict[str, list[Any]]:
+    try:
+        return {name: [row[name] for row in rows] for name in admission.types}
+    except KeyError:
+        missing = [(place, name) for place, row in enumerate(rows) for name in admission.types if name not in row]
+        faults = [Fault(place, name, "required", None) for place, name in missing[:100]]
+        raise Refused(
+            f"Row {missing[0][0]} lacks {missing[0][1]!r}; every row needs {list(admission.types)}, null where a value is not known.",
+            faults,
+        ) from None
+
+
+def _csv(body: bytes, admission: Admission, _: int, source: Source) -> Admitted:
+    def parse() -> pl.DataFrame:
+        return pl.read_csv(body, infer_schema=False, separator=source.separator, null_values=list(source.null_values))
+
+    return admission.examine(_parsed(parse, "CSV"))
+
+
+def _arrow(body: bytes, admission: Admission, _: int, __: Source) -> Admitted:
+    if _is_compressed(body):
+        raise Unsupported("The Arrow stream is compressed; send it as it is, or compress the request's transport.")
+    return admission.examine(_parsed(lambda: pl.read_ipc_stream(body), "Arrow stream"))
+
+
+_READERS: Mapping[str, Callable[[bytes, Admission, int, Source], Admitted]] = {JSON: _json, CSV: _csv, ARROW: _arrow}
+
+
+def _parsed(parse: Callable[[], pl.DataFrame], what: str) -> pl.DataFrame:
+    try:
+        return parse()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        raise Refused(f"The body is no {what} that can be read: {str(error)[:300]}.") from error
+
+
+def _is_compressed(body: bytes) -> bool:
+    """Tell whether an Arrow stream has compressed parts: a few bytes of those can grow to all the memory there is.
+
+    The messages' metadata are flatbuffers (Arrow's Message.fbs); what cannot be followed is left to the reader, which refuses it.
+    """
+    at = 0
+    try:
+        while at + 8 <= len(body):
+            marker, size = struct.unpack_from("<Ii", body, at)
+            at += 8
+            if marker != 0xFFFFFFFF or size <= 0:
+                return False
+            header, length, compressed = _message(body[at : at + size])
+            if header in (_RECORD_BATCH, _DICTIONARY) and compressed:
+                return True
+            at += size + length
+    except (struct.error, IndexError):
+        return False
+    return False
+
+
+def _message(metadata: bytes) -> tuple[int, int, bool]:
+    """Give a message's kind of header, the length of its body, and whether that is compressed."""
+    root = struct.unpack_from("<I", metadata, 0)[0]
+    kind_at, header_at, length_at = (_field(metadata, root, slot) for slot in (1, 2, 3))
+    kind = metadata[kind_at] if kind_at else 0
+    length = struct.unpack_from("<q", metadata, length_at)[0] if length_at else 0
+    if not header_at or kind not in (_RECORD_BATCH, _DICTIONARY):
+        return kind, length, False
+    batch = header_at + struct.unpack_from("<I", metadata, header_at)[0]
+    if kind == _DICTIONARY:
+        data_at = _field(metadata, batch, 1)
+        batch = data_at + struct.unpack_from("<I", metadata, data_at)[0]
+    return kind, length, bool(_field(metadata, batch, 3))
+
+
+def _field(buffer: bytes, table: int, slot: int) -> int:
+    """Give where a flatbuffer table's field is, or 0 if the table does not have it."""
+    vtable = table - struct.unpack_from("<i", buffer, table)[0]
+    size = struct.unpack_from("<H", buffer, vtable)[0]
+    if 4 + 2 * slot >= size:
+        return 0
+    offset = struct.unpack_from("<H", buffer, vtable + 4 + 2 * slot)[0]
+    return table + offset if offset else 0

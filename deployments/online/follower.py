@@ -1,0 +1,148 @@
+"""The follower: keep the version that answers the one that the ledger has as champion.
+
+Once a second it asks the ledger. A new version is loaded beside the old one and tried; then one reference is set, so that every request is
+answered by one version as a whole, and the old one ends with the requests that it was given to. A version that does not load or answer is
+refused, and the one before goes on, as it does while ledger and registry are away; after a restart the last good one is on the local disk.
+"""
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deployments.online import versions
+from deployments.online.versions import Active
+from tasks.errors import RatchetError
+from tasks.records import Champion
+from tasks.stores import ledger
+
+POLL = 1.0  # seconds between two looks at the ledger
+AGAIN = 30.0  # seconds after which a version that was refused is tried again
+logger = logging.getLogger("ratchet.serve")
+Note = Callable[[str, Champion, str], None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that was not let in, why, and when (monotonic seconds)."""
+
+    champion: Champion
+    why: str
+    at: float
+
+
+class Follower:
+    """Follows one pipeline's champion, and what waits for approval where it takes part in a rollout.
+
+    `current` answers; None before any version could be loaded. `held` is a version in a rollout. `away` says why the ledger does not answer.
+    """
+
+    def __init__(self, name: str, note: Note) -> None:
+        self.name = name
+        self.current: Active | None = None
+        self.held: Active | None = None
+        self.refused: Refusal | None = None
+        self.refused_trial: Refusal | None = None
+        self.away: str | None = None
+        self._note = note
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Look for the first time, then go on in a thread."""
+        self.look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stop.set()
+        self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL):
+            self.look()
+
+    def look(self) -> None:
+        """Bring what answers up to what the ledger says now."""
+        champion = self._asked()
+        if champion is not None and not _same(self.current, champion):
+            self._take(champion)
+        try:
+            self._look_for_trial()
+        except RatchetError as error:
+            self.away = versions.explained(error)
+
+    def _asked(self) -> Champion | None:
+        """Give the champion by the ledger, or where that is away and nothing answers yet, the one that served last on this machine."""
+        try:
+            champion, self.away = ledger.champion(self.name), None
+        except RatchetError as error:
+            if self.away is None:
+                logger.warning("The ledger does not answer; version %s goes on: %s", self.current and self.current.version, error)
+            self.away = versions.explained(error)
+            return versions.remembered(self.name) if self.current is None else None
+        return champion
+
+    def _take(self, champion: Champion) -> None:
+        if self.refused and self.refused.champion.sha256 == champion.sha256 and time.monotonic() - self.refused.at < AGAIN:
+            return
+        known = self.refused is not None and self.refused.champion.sha256 == champion.sha256
+        try:
+            self.current = self.held if _same(self.held, champion) else versions.bring(champion)
+        except (RatchetError, OSError) as error:
+            why = " ".join(str(error).split())
+            self.refused = Refusal(champion, why, time.monotonic())
+            if not known:
+                logger.error("Version %d is refused, version %s goes on: %s", champion.version, self.current and self.current.version, why)
+                self._note("refused", champion, why)
+            if self.current is None:
+                self._fall_back(champion)
+            return
+        self.refused = None
+        gc.freeze()  # a model's objects stay: to look for garbage among them would hold a request up
+        logger.info("Version %d answers", champion.version)
+        _remember(champion)
+        self._note("served", champion, "")
+
+    def _fall_back(self, refused: Champion) -> None:
+        """Start with the last good version of this machine where the champion is not to be had."""
+        last = versions.remembered(self.name)
+        if last is None or last.sha256 == refused.sha256:
+            return
+        try:
+            self.current = versions.bring(last)
+        except (RatchetError, OSError) as error:
+            logger.error("Version %d, which served here last, is refused too: %s", last.version, error)
+
+    def _look_for_trial(self) -> None:
+        """Bring the version that waits for approval, where the champion's definition lets it take part."""
+        if self.current is None or self.current.answerer.model.pipeline.serving.rollout is None:
+            self.held = None
+            return
+        waiting = ledger.waiting(self.name)
+        candidate = waiting.candidate if waiting and ledger.withdrawn(self.name, waiting.cycle) is None else None
+        if candidate is None or _same(self.held, candidate):
+            self.held = self.held if candidate else None
+            return
+        if self.refused_trial and self.refused_trial.champion.sha256 == candidate.sha256:
+            return
+        try:
+            self.held = versions.bring(candidate)
+        except (RatchetError, OSError) as error:
+            self.held, self.refused_trial = None, Refusal(candidate, str(error), time.monotonic())
+            self._note("refused", candidate, " ".join(str(error).split()))
+            return
+        self._note(self.current.answerer.model.pipeline.serving.rollout.mode, candidate, "")
+
+
+def _same(active: Active | None, champion: Champion) -> bool:
+    return active is not None and active.champion.sha256 == champion.sha256 and active.version == champion.version
+
+
+def _remember(champion: Champion) -> None:
+    try:
+        versions.remember(champion)
+    except OSError as error:  # a full disk: a server that starts anew while all else is away has the version before
+        logger.warning("Version %d could not be written down as the last that served: %s", champion.version, error)

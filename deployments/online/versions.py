@@ -1,0 +1,125 @@
+"""A version brought into a server: verified by digest, loaded, and tried on its golden rows before it may answer."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tasks import admission, settings
+from tasks.admission import Admitted
+from tasks.errors import ModelRejected, RatchetError
+from tasks.records import Champion
+from tasks.serving import Answerer, answerer
+from tasks.stores import kept
+
+FETCH_LIMIT = 300.0  # seconds
+ALONE = 3  # golden rows that are also asked for by themselves
+
+
+@dataclass(frozen=True)
+class Active:
+    """A version that may answer: what the ledger says of it, and the model, ready and warm."""
+
+    champion: Champion
+    answerer: Answerer
+    golden: pl.DataFrame
+
+    @property
+    def version(self) -> int:
+        """The model's version."""
+        return self.champion.version
+
+    def answer(self, rows: Admitted) -> dict[str, NDArray[Any]]:
+        """Predict admitted rows."""
+        return self.answerer.answer(rows)
+
+
+def bring(champion: Champion) -> Active:
+    """Load a version and try it.
+
+    Raises:
+        ModelRejected: if its bytes are others than the ledger's, or it does not load, or does not answer its golden rows with finite figures.
+        Unreachable: if there is no local copy, and the registry does not give one.
+    """
+    kept.prepare_to_load()
+    if kept.verified(champion.sha256) is None:
+        _fetch(champion)
+    loaded = kept.load(champion)
+    try:
+        active = Active(champion, answerer(loaded, loaded.golden), loaded.golden)
+        _try(active)
+    except ModelRejected:
+        raise
+    except Exception as error:  # whatever the user's model raises is why it may not serve
+        raise ModelRejected(
+            f"Version {champion.version} of {champion.pipeline!r} does not answer its golden rows ({type(error).__name__}: {error}); it does not serve."
+        ) from error
+    return active
+
+
+def _try(active: Active) -> None:
+    if active.golden.is_empty():
+        return
+    rows = active.answerer.admission.examine(active.golden)
+    alone = [{name: values[place : place + 1] for name, values in rows.items()} for place in range(min(ALONE, admission.count(rows)))]
+    bad = sorted({name for asked in (rows, *alone) for name in undefined(active.answer(asked))})
+    if bad:
+        raise ModelRejected(
+            f"Version {active.version} of {active.champion.pipeline!r} gives undefined or infinite figures in {bad} for its golden rows; it does not serve."
+        )
+
+
+def undefined(answers: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Name the columns of an answer that hold a figure that is not finite.
+
+    >>> undefined({"predicted": np.array([1.0, np.nan]), "p_1": np.array([0.5, 0.5])})
+    ['predicted']
+    """
+    return [name for name, values in answers.items() if values.dtype.kind == "f" and not np.isfinite(values).all()]
+
+
+def _fetch(champion: Champion) -> None:
+    """Bring the files into the local copies, in a process of its own: MLflow takes seconds to import, in which nothing would be answered."""
+    command = [sys.executable, "-m", "deployments.online.fetching", json.dumps(asdict(champion))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelRejected(
+            f"The files of {champion.model_uri} did not come within {FETCH_LIMIT:.0f} s; they are asked for again."
+        ) from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ModelRejected(f"The files of {champion.model_uri} could not be brought: {last[:500]}")
+
+
+def remember(champion: Champion) -> None:
+    """Write down which version served last, so that a server can start with it while nothing else can be reached."""
+    path = _memory(champion.pipeline)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(asdict(champion)))
+    fresh.replace(path)
+
+
+def remembered(pipeline: str) -> Champion | None:
+    """Give the version that served last on this machine, or None."""
+    try:
+        return Champion(**json.loads(_memory(pipeline).read_text()))
+    except (OSError, ValueError, TypeError):  # not there, or of another version of this file
+        return None
+
+
+def _memory(pipeline: str) -> Path:
+    return settings.read().serving / pipeline / "champion.json"
+
+
+def explained(error: RatchetError) -> str:
+    """Give an error in one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,53 @@
+"""Start servers of champions: one in the foreground, or those that belong to `ratchet up`."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from flows import pipelines
+from infra.parts import Service
+from tasks import settings
+from tasks.errors import BrokenPipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def serve(name: str, host: str, port: int, workers: int | None, certificate: Path | None, key: Path | None) -> None:
+    """Become the server of a pipeline's champion.
+
+    This process is replaced, so that numerical libraries are imported with as many threads as they are to have.
+
+    Raises:
+        UnknownPipeline: if there is no such pipeline.
+    """
+    pipelines.path(name)
+    options = {"--host": host, "--port": port, "--workers": workers, "--certificate": certificate, "--key": key}
+    given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "deployments.online", name, *given], settings.server_environment())  # noqa: S606
+
+
+def wanted() -> list[Service]:
+    """Describe the servers that belong to the stack: one for each pipeline whose file names a port."""
+    found = []
+    for name in pipelines.names():
+        if "Serving" not in pipelines.path(name).read_text(errors="replace"):  # a file takes seconds to import
+            continue
+        try:
+            port = pipelines.get(name).serving.port
+        except BrokenPipeline:  # `ratchet up` says of it that it is not watched, and why
+            continue
+        if port is not None:
+            words = (sys.executable, "-m", "deployments.command", "serve", name, "--port", str(port))
+            found.append(Service(f"serve-{name}", words, _version(words)))
+    return found
+
+
+def _version(words: tuple[str, ...]) -> str:
+    """Give the digest of the code and the command, so that `ratchet up` replaces servers of another."""
+    code = hashlib.sha256(" ".join(words).encode())
+    for package in ("tasks", "deployments"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            code.update(path.read_bytes())
+    return code.hexdigest()[:16]

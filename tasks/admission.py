@@ -1,0 +1,254 @@
+"""Admission: the rows of a request held against the contract, as `contract` does it, and quick where there are few of them.
+
+What was admitted is a mapping from column to array, in the contract's order: numbers and truth values as float64, text as objects, moments as
+datetime64[us]; missing values are NaN, None and NaT, filled in where the pipeline imputes them. `framed` makes of it what users' functions get.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+from numpy.typing import NDArray
+
+from tasks import contract, frames
+from tasks.errors import UserError
+from tasks.spec import Pipeline
+
+Admitted = Mapping[str, NDArray[Any]]
+Given = Mapping[str, Sequence[Any]]
+Reader = Callable[[Sequence[Any]], NDArray[Any] | None]
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One value that may not be asked about: its row from 0, its column, the rule it breaks, and itself as text."""
+
+    row: int
+    column: str
+    rule: str
+    value: str | None
+
+
+class Refused(UserError):
+    """Rows that break the contract; `faults` names the first hundred values."""
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
+class Admission:
+    """A pipeline's contract, made ready for requests: the columns that are known in time, and how each is read.
+
+    `admit` reads plain values of the right types at once, and leaves all else, and whatever looks wrong, to `examine`, which gives reasons.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        types = contract.dtypes(pipeline.contract)
+        self.pipeline = pipeline
+        self.types = {name: types[name] for name in frames.known_in_time(pipeline)}
+        self.schema = contract.for_requests(pipeline.contract, tuple(self.types))
+        self._readers = {name: _reader(dtype, self.schema.columns[name], pipeline) for name, dtype in self.types.items()}
+
+    def admit(self, given: Given) -> Admitted:
+        """Admit columns of plain values; columns that are not the contract's are left out.
+
+        Raises:
+            Refused: if columns are missing or of other lengths, or a value breaks the contract.
+        """
+        read = {}
+        for name, reader in self._readers.items():
+            values = reader(given[name]) if reader is not None and name in given else None
+            if values is None:
+                return self.examine(_frame(given, self.types))
+            read[name] = values
+        sizes = {len(values) for values in read.values()}
+        return read if len(sizes) == 1 else self.examine(_frame(given, self.types))
+
+    def examine(self, rows: pl.DataFrame) -> Admitted:
+        """Admit a frame with at least the columns that are known in time.
+
+        Raises:
+            Refused: if columns are missing, or a value breaks the contract.
+        """
+        missing = [name for name in self.types if name not in rows.columns]
+        if missing:
+            raise Refused(f"The rows lack {missing}; the model of {self.pipeline.name!r} needs {list(self.types)}.")
+        typed, failures = contract.parse(rows.select(*self.types).with_row_index("_row"), self.pipeline.contract, list(self.types))
+        broken = failures if failures.height else contract.check_schema(typed, self.schema)
+        if broken.height:
+            faults = [Fault(*row) for row in broken.sort("_row").head(_SHOWN).iter_rows()]
+            raise Refused(_told(faults[0], broken["_row"].n_unique(), rows.height), faults)
+        return _arrays(typed.drop("_row").with_columns(frames.fills(self.pipeline, list(self.types))))
+
+
+def framed(rows: Admitted) -> pd.DataFrame:
+    """Make of admitted rows the frame that users' functions get, equal to what `frames.to_pandas` makes.
+
+    >>> framed({"a": np.array([1.0, np.nan])})["a"].tolist()
+    [1.0, nan]
+    """
+    return pd.DataFrame({name: pd.Series(values, dtype="str") if values.dtype == object else values for name, values in rows.items()})
+
+
+def joined(parts: Sequence[Admitted]) -> Admitted:
+    """Put the rows of several requests one after the other."""
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def count(rows: Admitted) -> int:
+    """Give the number of rows.
+
+    >>> count({"a": np.zeros(3)})
+    3
+    """
+    return len(next(iter(rows.values())))
+
+
+def _frame(given: Given, types: Mapping[str, Any]) -> pl.DataFrame:
+    sizes = {name: len(values) for name, values in given.items() if name in types}
+    if len(set(sizes.values())) > 1:
+        raise Refused(f"The columns are of different lengths: {sizes}; give each row a value, or null, in every column.")
+    odd = next((name for name in sizes if any(isinstance(value, list | dict) for value in given[name])), None)
+    if odd is not None:
+        raise Refused(f"Column {odd!r} holds a list or an object; expected a single value of the contract's type in each row.")
+    return pl.DataFrame({name: _series(name, given[name]) for name in sizes})
+
+
+def _series(name: str, values: Sequence[Any]) -> pl.Series:
+    """Give values of whatever types; where they are mixed, as text, so that each is judged by itself."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} or len(kinds) <= 1:
+        wide = float in kinds or any(isinstance(value, int) and abs(value) >= 2**63 for value in values)
+        return pl.Series(name, [float(value) if wide and value is not None else value for value in values], strict=False)
+    return pl.Series(name, [None if value is None else str(value) for value in values], dtype=pl.String)
+
+
+def _told(first: Fault, rows: int, of: int) -> str:
+    return (
+        f"{rows} of {of} rows break the contract; the first is row {first.row}, with {first.value!r} in {first.column!r}, where the contract "
+        f"wants {first.rule}. Nothing was predicted."
+    )
+
+
+def _arrays(typed: pl.DataFrame) -> Admitted:
+    frame = frames.to_pandas(typed)
+    text = {name for name, dtype in typed.schema.items() if dtype == pl.String}
+    return {name: np.array(typed[name].to_list(), dtype=object) if name in text else frame[name].to_numpy() for name in typed.columns}
+
+
+def _reader(dtype: pl.DataType, column: Any, pipeline: Pipeline) -> Reader | None:
+    """Give what reads a column's plain values, or None for what is not plain; None where the contract asks for more than it can tell."""
+    rules = [_rule(check) for check in column.checks]
+    fill = pipeline.impute.get(column.name)
+    if any(rule is None for rule in rules) or not isinstance(dtype, (pl.Float64, pl.Int64, pl.String, pl.Datetime, pl.Date, pl.Boolean)):
+        return None
+    if isinstance(dtype, pl.Datetime | pl.Date | pl.Boolean) and rules:
+        return None
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit != "us":
+        return None
+    plain = _PLAIN[type(dtype)]
+
+    def read(values: Sequence[Any]) -> NDArray[Any] | None:
+        array = plain(values)
+        if array is None:
+            return None
+        missing = array == None if array.dtype == object else np.isnat(array) if array.dtype.kind == "M" else np.isnan(array)  # noqa: E711
+        if missing.any():
+            return None if not column.nullable or fill is not None else _kept(array, missing, rules)
+        return array if all(rule(array).all() for rule in rules if rule) else None
+
+    return read
+
+
+def _kept(array: NDArray[Any], missing: NDArray[Any], rules: Sequence[Any]) -> NDArray[Any] | None:
+    return array if all(rule(array[~missing]).all() for rule in rules) else None
+
+
+def _floats(values: Sequence[Any]) -> NDArray[Any] | None:
+    if not all(type(value) is float or type(value) is int or value is None for value in values):
+        return None
+    try:
+        array = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
+    return array if not np.isinf(array).any() else None
+
+
+def _whole(values: Sequence[Any]) -> NDArray[Any] | None:
+    if not all((type(value) is int and abs(value) < 2**53) or value is None for value in values):
+        return None
+    return np.array(values, dtype=np.float64)
+
+
+def _truth(values: Sequence[Any]) -> NDArray[Any] | None:
+    return np.array(values, dtype=np.float64) if all(type(value) is bool or value is None for value in values) else None
+
+
+def _texts(values: Sequence[Any]) -> NDArray[Any] | None:
+    if not all(type(value) is str or value is None for value in values):
+        return None
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _moments(values: Sequence[Any], form: re.Pattern[str] = _MOMENT) -> NDArray[Any] | None:
+    if not all(value is None or (type(value) is str and form.fullmatch(value)) for value in values):
+        return None
+    try:
+        return np.array(values, dtype="datetime64[us]")
+    except ValueError:
+        return None
+
+
+def _days(values: Sequence[Any]) -> NDArray[Any] | None:
+    return _moments(values, _DAY)
+
+
+_PLAIN: Mapping[type, Reader] = {
+    pl.Float64: _floats,
+    pl.Int64: _whole,
+    pl.Boolean: _truth,
+    pl.String: _texts,
+    pl.Datetime: _moments,
+    pl.Date: _days,
+}
+
+
+def _rule(check: Any) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    """Give a check of pandera as what judges an array of values, none of them missing; None for one that is not known here."""
+    given = check.statistics or {}
+    if check.name == "in_range":
+        low, high = given["min_value"], given["max_value"]
+        above = np.greater_equal if given.get("include_min", True) else np.greater
+        below = np.less_equal if given.get("include_max", True) else np.less
+        return _numbers(lambda array: above(array, low) & below(array, high), low, high)
+    if check.name in _COMPARED:
+        compare, name = _COMPARED[check.name]
+        return _numbers(lambda array: compare(array, given[name]), given[name])
+    if check.name == "isin":
+        allowed = frozenset(given["allowed_values"])
+        return lambda array: np.array([value in allowed for value in array])
+    return None
+
+
+def _numbers(rule: Callable[[NDArray[Any]], NDArray[Any]], *bounds: Any) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    plain = all(isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound) for bound in bounds)
+    return rule if plain else None
+
+
+_COMPARED: Mapping[str, tuple[Any, str]] = {
+    "greater_than": (np.greater, "min_value"),
+    "greater_than_or_equal_to": (np.greater_equal, "min_value"),
+    "less_than": (np.less, "max_value"),
+    "less_than_or_equal_to": (np.less_equal, "max_value"),
+}
