@@ -11,9 +11,10 @@ class Rollout:
     """What a version that a cycle holds for approval does in the meantime.
 
     - `mode`: "shadow", it predicts every request beside the champion, is logged and never answered; or "canary", it answers `share` of them.
-    - `sticky`: columns that name an entity; all requests of one entity are then answered by the same version. Without them it is by request.
-    - It is withdrawn by itself, after `min_requests`, if more than `max_error_rate` of its requests fail beyond the champion's own rate, if it
-      takes more than `max_slowdown` times as long as the champion (99th percentile), and at the first output that is not finite.
+    - `sticky`: columns that name an entity; all requests of one entity are then answered by the same version, and those of several by the
+      champion. Without them it is by request.
+    - It is withdrawn by itself, after `min_requests`, if more than `max_error_rate` of its requests fail beyond the champion's own rate, or if it
+      takes more than `max_slowdown` times as long as the champion, and 5 ms more (90th percentile); and at the first output that is not finite.
     """
 
     mode: Literal["shadow", "canary"] = "shadow"

@@ -18,10 +18,9 @@ from starlette.responses import Response
 from deployments.online import bodies, meters, replies, schema
 from deployments.online.bodies import Late, TooMuch, Unsupported
 from deployments.online.guard import Guard, Tokens
-from deployments.online.service import Outcome, Service
-from deployments.online.versions import Active, undefined
+from deployments.online.service import Outcome, Service, Undefined, failure
 from tasks import settings
-from tasks.admission import Admitted, Refused, count
+from tasks.admission import Admission, Admitted, Refused, count
 from tasks.errors import BrokenPipeline
 from tasks.services import Serving
 
@@ -106,32 +105,35 @@ async def answered(service: Service, request: Request) -> Response:
     except Refused as error:
         response = replies.problem(422, "contract", str(error), error.faults)
     except BrokenPipeline as error:
-        logger.error("A request could not be predicted: %s", type(error.__cause__ or error).__name__)
+        logger.error("A request could not be predicted: %s", failure(error))
         response = replies.problem(422, "features", "The pipeline's features do not run on these rows.")
+    except Undefined:
+        response = replies.problem(500, "undefined", "The model gave an undefined or infinite figure for these rows; it is not passed on.")
     except TimeoutError:
         response = replies.problem(504, "timeout", f"The prediction took more than {service.limits.timeout:g} s.")
     except Exception as error:  # the model's own code may raise anything; the request fails, and the server goes on
-        logger.error("A request could not be predicted: %s", type(error).__name__)
+        logger.error("A request could not be predicted: %s", failure(error))
         response = replies.problem(500, "model", "The model failed on these rows; the server's log names the kind of error.")
-    version = outcome.version
-    service.meters.count(version, response.status_code, outcome.rows, time.perf_counter() - began)
+    service.meters.count(outcome.version, response.status_code, outcome.rows, time.perf_counter() - began)
     return response
 
 
 async def _predicted(service: Service, request: Request, outcome: Outcome) -> Response:
-    active = service.follower.current
+    active = outcome.active = service.follower.current
     if active is None or not service.scorer.able:
         return replies.problem(503, "not_ready", "No version answers now; /readyz says why.", headers={"retry-after": "1"})
-    outcome.version = active.version
     body = await _body(request, service.limits)
-    rows = await _read(body, request, service, active)
-    outcome.rows = count(rows)
-    answers = await service.scorer.score(active, rows, service.limits.timeout)
-    if undefined(answers):
-        return replies.problem(500, "undefined", "The model gave an undefined or infinite figure for these rows; it is not passed on.")
-    identity = replies.request_id()
-    service.keep(active, identity, rows, answers)
-    return replies.predictions(active, identity, answers, request.headers.get("accept", ""))
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    source = active.answerer.model.pipeline.source
+
+    def read(admission: Admission) -> Admitted:
+        return bodies.admitted(body, kind, admission, service.limits.max_rows, source)
+
+    ours = active.answerer.admission
+    rows = read(ours) if len(body) < LARGE else await anyio.to_thread.run_sync(read, ours)
+    outcome.rows, identity = count(rows), replies.request_id()
+    outcome.active, answers = await service.answer(identity, active, rows, read)
+    return replies.predictions(outcome.active, identity, answers, request.headers.get("accept", ""))
 
 
 async def _body(request: Request, limits: Serving) -> bytes:
@@ -149,11 +151,3 @@ async def _body(request: Request, limits: Serving) -> bytes:
     except (TimeoutError, ClientDisconnect) as error:
         raise Late("The body did not come in time.") from error
     return b"".join(parts)
-
-
-async def _read(body: bytes, request: Request, service: Service, active: Active) -> Admitted:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    given = (body, kind, active.answerer.admission, service.limits.max_rows, active.answerer.model.pipeline.source)
-    if len(body) < LARGE:
-        return bodies.admitted(*given)
-    return await anyio.to_thread.run_sync(bodies.admitted, *given)

@@ -47,6 +47,7 @@ class Follower:
         self.refused_trial: Refusal | None = None
         self.away: str | None = None
         self._note = note
+        self._withdrawn: set[int] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
@@ -59,6 +60,14 @@ class Follower:
         """Follow no more."""
         self._stop.set()
         self._thread.join(timeout=2)
+
+    def withdraw(self, held: Active) -> bool:
+        """Take a version off its trial, for good; False if it is on none any more."""
+        if self.held is not held:
+            return False
+        self._withdrawn.add(held.champion.cycle)
+        self.held = None
+        return True
 
     def _run(self) -> None:
         while not self._stop.wait(POLL):
@@ -122,7 +131,8 @@ class Follower:
             self.held = None
             return
         waiting = ledger.waiting(self.name)
-        candidate = waiting.candidate if waiting and ledger.withdrawn(self.name, waiting.cycle) is None else None
+        gone = waiting is None or waiting.cycle in self._withdrawn or ledger.withdrawn(self.name, waiting.cycle) is not None
+        candidate = None if gone or waiting is None else waiting.candidate
         if candidate is None or _same(self.held, candidate):
             self.held = self.held if candidate else None
             return

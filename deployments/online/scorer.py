@@ -45,8 +45,9 @@ class Worker:
         while (job := self.inbox.get()) is not None:
             self.since = time.monotonic()
             jobs, last = _waiting(self.inbox, job)
-            for active, group in groupby(jobs, key=lambda one: one.active):
-                _predict(active, list(group))
+            for _, group in groupby(jobs, key=lambda one: id(one.active)):
+                same = list(group)
+                _predict_all(same[0].active, same)
             self.since = None
             if last:
                 return
@@ -116,6 +117,11 @@ def _waiting(inbox: "queue.SimpleQueue[Job | None]", first: Job) -> tuple[list[J
         jobs.append(job)
         rows += admission.count(job.rows)
     return jobs, False
+
+
+def _predict_all(active: Active, jobs: Sequence[Job]) -> None:
+    for part in [jobs] if active.together else [[job] for job in jobs]:
+        _predict(active, part)
 
 
 def _predict(active: Active, jobs: Sequence[Job]) -> None:

@@ -1,37 +1,67 @@
-"""What one server process consists of: the follower, the scorer, the meters, the reporter and the prediction log."""
+"""What one server process consists of, and what happens to the rows of a request: the champion answers them, or a canary, and a shadow too."""
 
-from dataclasses import asdict, dataclass
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from deployments.online import trial
 from deployments.online.follower import Follower
 from deployments.online.meters import Meters, Now
 from deployments.online.reporter import Reporter
 from deployments.online.scorer import Answers, Scorer
-from deployments.online.versions import Active
-from tasks.admission import Admitted
+from deployments.online.trial import Tally
+from deployments.online.versions import Active, undefined
+from tasks.admission import Admission, Admitted
+from tasks.errors import BrokenPipeline
 from tasks.records import Champion
 from tasks.services import Serving
 from tasks.stores import ledger
 
+SHADOWS = 64  # requests that wait for the shadow; it misses the others
+logger = logging.getLogger("ratchet.serve")
+Read = Callable[[Admission], Admitted]
+
+
+class Undefined(Exception):
+    """A model gave a figure that is not finite."""
+
 
 @dataclass
 class Outcome:
-    """What is to be counted of a request: the version that answers it, and its rows."""
+    """What is to be told of a request: the version that answered it, its rows, and their predictions."""
 
-    version: int | None = None
+    active: Active | None = None
     rows: int = 0
+
+    @property
+    def version(self) -> int | None:
+        """The version that answered."""
+        return self.active.version if self.active else None
+
+
+@dataclass
+class Tallies:
+    """What was counted of a version in a trial, and of the champion meanwhile."""
+
+    held: Active
+    champion: Tally = field(default_factory=Tally)
+    trial: Tally = field(default_factory=Tally)
 
 
 class Service:
     """One server process of one pipeline."""
 
     def __init__(self, name: str, limits: Serving, url: str) -> None:
-        self.name, self.server = name, ledger.holder()
-        self.limits = limits
+        self.name, self.limits, self.server = name, limits, ledger.holder()
         self.reporter = Reporter(name, self.server, url, self.state)
         self.follower = Follower(name, self.reporter.note)
-        self.scorer = Scorer()
+        self.scorer, self.shadows = Scorer(), Scorer()
         self.meters = Meters(name, self._now)
+        self._tallies: Tallies | None = None
+        self._shadowing: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Bring the champion in, if there is one, and begin to follow it."""
@@ -42,23 +72,104 @@ class Service:
         """End what was begun; requests have been answered by now."""
         self.follower.stop()
         self.scorer.close()
+        self.shadows.close()
         self.reporter.stop()
 
-    def keep(self, active: Active, request: str, rows: Admitted, answers: Answers) -> None:
+    async def answer(self, request: str, active: Active, rows: Admitted, read: Read) -> tuple[Active, Answers]:
+        """Give the answers to a request's rows, and the version that gave them; `read` admits the rows by the contract of another version.
+
+        Raises:
+            Undefined: if a figure is not finite.
+            TimeoutError: if it takes too long.
+            BrokenPipeline: if the features do not run on these rows.
+        """
+        tallies = self._trial()
+        rollout = active.answerer.model.pipeline.serving.rollout
+        if tallies is not None and rollout is not None and trial.chosen(rollout, self.name, tallies.held.champion.cycle, rows):
+            answers = await self._tried(tallies, request, read, self.scorer, "canary")
+            if answers is not None:
+                return tallies.held, answers
+        answers = await self._scored(active, rows, self.scorer, tallies.champion if tallies else Tally())
+        self.keep(active, request, rows, answers, "champion")
+        if tallies is not None and rollout is not None and rollout.mode == "shadow" and len(self._shadowing) < SHADOWS:
+            task = asyncio.create_task(self._shadowed(tallies, request, read))
+            self._shadowing.add(task)
+            task.add_done_callback(self._shadowing.discard)
+        return active, answers
+
+    async def _scored(self, active: Active, rows: Admitted, scorer: Scorer, tally: Tally) -> Answers:
+        began = time.perf_counter()
+        try:
+            answers = await scorer.score(active, rows, self.limits.timeout)
+        except BaseException:
+            tally.count_failed()
+            raise
+        tally.count(time.perf_counter() - began)
+        if undefined(answers):
+            raise Undefined
+        return answers
+
+    async def _shadowed(self, tallies: Tallies, request: str, read: Read) -> None:
+        await self._tried(tallies, request, read, self.shadows, "shadow")
+
+    async def _tried(self, tallies: Tallies, request: str, read: Read, scorer: Scorer, role: str) -> Answers | None:
+        """Ask a version in a trial; whatever it does wrong is counted, and None."""
+        held, answers = tallies.held, None
+        try:
+            rows = read(held.answerer.admission)
+            answers = await self._scored(held, rows, scorer, tallies.trial)
+            self.keep(held, request, rows, answers, role)
+        except Undefined:
+            self._withdraw(tallies, "it gave a figure that is undefined or infinite")
+        except Exception as error:  # whatever the model raises is what the trial is there to find
+            logger.warning("Version %d, on trial, failed a request: %s", held.version, type(error).__name__)
+        rollout = self._rollout()
+        why = trial.objection(rollout, tallies.champion, tallies.trial) if rollout else None
+        if why is not None:
+            self._withdraw(tallies, why)
+        return answers
+
+    def _trial(self) -> Tallies | None:
+        """Give what is counted of the version on trial, or None if there is none."""
+        held = self.follower.held
+        if held is None:
+            self._tallies = None
+        elif self._tallies is None or self._tallies.held is not held:
+            self._tallies = Tallies(held)
+        return self._tallies
+
+    def _rollout(self) -> Any:
+        active = self.follower.current
+        return active.answerer.model.pipeline.serving.rollout if active else None
+
+    def _withdraw(self, tallies: Tallies, why: str) -> None:
+        """Take a version off its trial: here at once, everywhere as soon as the ledger says so."""
+        if not self.follower.withdraw(tallies.held):
+            return
+        champion = tallies.held.champion
+        logger.error("Version %d is withdrawn: %s", champion.version, why)
+        self.reporter.tell(lambda: ledger.withdraw(self.name, champion.version, champion.cycle, self.server, why))
+
+    def keep(self, active: Active, request: str, rows: Admitted, answers: Answers, role: str) -> None:
         """Keep what was predicted."""
 
     def state(self) -> dict[str, Any]:
         """Say how the server is, in the form that /readyz and `ratchet status` show."""
-        active, refused = self.follower.current, self.follower.refused
+        active, refused, held = self.follower.current, self.follower.refused, self.follower.held
         return {
             "ready": active is not None and self.scorer.able,
             "version": active.version if active else None,
             "decision": active.champion.cycle if active else None,
             "refused": {"version": refused.champion.version, "why": refused.why} if refused else None,
+            "trial": {"version": held.version, **self._told_trial()} if held else None,
             "ledger": self.follower.away or "answers",
             "hung": self.scorer.hung,
-            "held": self.follower.held.version if self.follower.held else None,
         }
+
+    def _told_trial(self) -> dict[str, Any]:
+        rollout, tallies = self._rollout(), self._tallies
+        counted = {"requests": tallies.trial.requests, "failed": tallies.trial.failed} if tallies else {"requests": 0, "failed": 0}
+        return {"mode": rollout.mode if rollout else None, **counted}
 
     def model(self) -> dict[str, Any]:
         """Say which version answers, in the form that /v1/model shows."""
@@ -70,6 +181,11 @@ class Service:
     def _now(self) -> Now:
         state = self.state()
         return Now(state["version"], state["ready"], 0, 0, 0)
+
+
+def failure(error: Exception) -> str:
+    """Name a failure without what its message may hold of the rows."""
+    return type(error.__cause__ if isinstance(error, BrokenPipeline) and error.__cause__ else error).__name__
 
 
 def _told(champion: Champion) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,20 @@ from tasks.serving import Answerer, answerer
 from tasks.stores import kept
 
 FETCH_LIMIT = 300.0  # seconds
-ALONE = 3  # golden rows that are also asked for by themselves
+ALONE = 8  # golden rows that are also asked for by themselves
 
 
 @dataclass(frozen=True)
 class Active:
-    """A version that may answer: what the ledger says of it, and the model, ready and warm."""
+    """A version that may answer: what the ledger says of it, and the model, ready and warm.
+
+    `together` tells whether its answers are the same, to the last bit, whichever rows it is asked about at once.
+    """
 
     champion: Champion
     answerer: Answerer
     golden: pl.DataFrame
+    together: bool = False
 
     @property
     def version(self) -> int:
@@ -53,8 +57,7 @@ def bring(champion: Champion) -> Active:
         _fetch(champion)
     loaded = kept.load(champion)
     try:
-        active = Active(champion, answerer(loaded, loaded.golden), loaded.golden)
-        _try(active)
+        active = _tried(Active(champion, answerer(loaded, loaded.golden), loaded.golden))
     except ModelRejected:
         raise
     except Exception as error:  # whatever the user's model raises is why it may not serve
@@ -64,16 +67,21 @@ def bring(champion: Champion) -> Active:
     return active
 
 
-def _try(active: Active) -> None:
+def _tried(active: Active) -> Active:
+    """Ask a version about its golden rows, all at once and some by themselves."""
     if active.golden.is_empty():
-        return
+        return active
     rows = active.answerer.admission.examine(active.golden)
-    alone = [{name: values[place : place + 1] for name, values in rows.items()} for place in range(min(ALONE, admission.count(rows)))]
-    bad = sorted({name for asked in (rows, *alone) for name in undefined(active.answer(asked))})
+    places = range(min(ALONE, admission.count(rows)))
+    whole = active.answer(rows)
+    alone = [active.answer({name: values[place : place + 1] for name, values in rows.items()}) for place in places]
+    bad = sorted({name for answers in (whole, *alone) for name in undefined(answers)})
     if bad:
         raise ModelRejected(
             f"Version {active.version} of {active.champion.pipeline!r} gives undefined or infinite figures in {bad} for its golden rows; it does not serve."
         )
+    alike = all(np.array_equal(whole[name][place : place + 1], alone[place][name]) for name in whole for place in places)
+    return replace(active, together=alike)
 
 
 def undefined(answers: Mapping[str, NDArray[Any]]) -> list[str]:

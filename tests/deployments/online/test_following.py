@@ -1,0 +1,178 @@
+"""A server follows its champion under load, goes on with the last good version whatever is away, and loses no request when it ends."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tasks.records import Champion
+from tasks.stores import kept, ledger
+from tests.servers.online import Running, enthrone, serving
+from tests.stored import sorts_rows, store
+from tests.waiting import until
+
+pytestmark = pytest.mark.slow
+ROW = {"width": 0.4, "height": 1.7}
+
+
+@pytest.fixture
+def two(home: Path, tmp_path: Path) -> tuple[Champion, Champion]:
+    """Two models of one pipeline, stored and not yet in service."""
+    rows = sorts_rows(600)
+    return tuple(store("sorts", part, tmp_path / name).candidate for name, part in (("a", rows.head(300)), ("b", rows.tail(300))))  # type: ignore[return-value]
+
+
+@pytest.fixture
+def running(two: tuple[Champion, Champion], tmp_path: Path) -> Iterator[Running]:
+    """A server of the first."""
+    enthrone(two[0], 1)
+    with serving("sorts", tmp_path / "server.log") as found:
+        yield found
+
+
+class Load:
+    """Clients that ask again and again until they are told to stop."""
+
+    def __init__(self, running: Running, clients: int = 3) -> None:
+        self.answers: list[tuple[int, str, Any]] = []
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(str(running.client.base_url),)) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, url: str) -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            while not self._stop.is_set():
+                try:
+                    reply = client.post("/v1/predict", json={"rows": [ROW]})
+                except httpx.TransportError as error:
+                    self.failures.append(repr(error))
+                    continue
+                if reply.status_code == 200:
+                    told = reply.json()
+                    self.answers.append((told["version"], reply.headers["x-model-version"], told["predictions"][0]["p_flat"]))
+                else:
+                    self.failures.append(reply.text)
+
+
+def test_versions_change_under_load_without_a_failed_or_a_mixed_answer(running: Running, two: tuple[Champion, Champion]) -> None:
+    expected = {}
+    with Load(running) as load:
+        for version in range(2, 8):
+            enthrone(two[version % 2], version)
+            until(lambda: running.version() == version, f"version {version} answers")  # noqa: B023
+            expected[version] = running.predict([ROW]).json()["predictions"][0]["p_flat"]
+    assert load.failures == []
+    assert {version for version, _, _ in load.answers} >= set(range(2, 8))
+    assert all(str(version) == header for version, header, _ in load.answers)
+    assert all(chance == expected[version] for version, _, chance in load.answers if version > 1)
+    assert expected[2] != expected[3]
+
+
+def test_a_rollback_reaches_the_server(running: Running, two: tuple[Champion, Champion]) -> None:
+    enthrone(two[1], 2)
+    until(lambda: running.version() == 2, "version 2 answers")
+    enthrone(two[0], 1, how="rolled back", who="anna", reason="it was worse")
+    until(lambda: running.version() == 1, "version 1 answers again")
+
+
+def test_a_version_whose_bytes_were_changed_is_refused_and_the_one_before_goes_on(running: Running, two: tuple[Champion, Champion]) -> None:
+    stored = kept.place(two[1].sha256) / "model.skops"
+    stored.write_bytes(stored.read_bytes()[:-100])
+    enthrone(two[1], 2)
+    refused = until(lambda: running.status().get("refused"), "version 2 is refused")
+    assert refused["version"] == 2
+    assert "could not be brought" in refused["why"]
+    reply = running.predict([ROW])
+    assert (reply.status_code, reply.json()["version"]) == (200, 1)
+    until(lambda: any(step.step == "refused" and step.version == 2 for step in ledger.steps("sorts")), "the ledger is told")
+    (server,) = until(lambda: [one for one in ledger.servers("sorts") if one.state["refused"]], "the ledger has its state")
+    assert (server.state["version"], server.state["refused"]["version"]) == (1, 2)
+    enthrone(two[0], 3)
+    until(lambda: running.version() == 3, "a sound version answers")
+    assert running.status()["refused"] is None
+
+
+def test_a_version_that_gives_undefined_figures_is_refused(running: Running, tmp_path: Path) -> None:
+    def spoiled(model: Any) -> Any:
+        model.coef_[:] = float("nan")
+        return model
+
+    enthrone(store("sorts", sorts_rows(), tmp_path / "spoiled", spoil=spoiled).candidate, 2)
+    refused = until(lambda: running.status().get("refused"), "version 2 is refused")
+    assert "undefined or infinite" in refused["why"]
+    assert running.predict([ROW]).json()["version"] == 1
+
+
+def test_the_last_good_version_goes_on_and_starts_again_while_the_ledger_is_away(running: Running, home: Path, tmp_path: Path) -> None:
+    for path in home.glob("ledger.db*"):
+        path.write_bytes(b"this is no database any more" * 1000)
+    until(lambda: running.status()["ledger"] != "answers", "the server notices")
+    assert running.predict([ROW]).json()["version"] == 1
+    running.process.send_signal(signal.SIGKILL)
+    running.process.wait()
+    with serving("sorts", tmp_path / "again.log") as again:
+        assert again.predict([ROW]).json()["version"] == 1
+        assert "not a database" in again.status()["ledger"]
+
+
+def test_a_server_that_is_told_to_end_answers_what_it_was_asked(running: Running) -> None:
+    with Load(running, clients=4) as load:
+        until(lambda: len(load.answers) > 20, "requests are answered")
+        running.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        running.process.wait(timeout=20)
+        took = time.monotonic() - began
+    assert took < 10
+    cut_off = [
+        failure
+        for failure in load.failures
+        if "ConnectError" not in failure and "ReadError" not in failure and "RemoteProtocol" not in failure
+    ]
+    assert cut_off == []  # what is asked after it stopped listening finds nobody; nothing else fails
+
+
+def test_several_workers_answer_on_one_port_and_a_dead_one_is_replaced(two: tuple[Champion, Champion], tmp_path: Path) -> None:
+    enthrone(two[0], 1)
+    with serving("sorts", tmp_path / "server.log", "--workers", "2") as running:
+        both = until(lambda: len(ledger.servers("sorts")) == 2 and ledger.servers("sorts"), "both tell the ledger")
+        victim = int(both[0].server.split("/")[1])
+        enthrone(two[1], 2)
+        until(lambda: {server.state["version"] for server in ledger.servers("sorts")} == {2}, "both follow")
+        os.kill(victim, signal.SIGKILL)
+        until(
+            lambda: len({server.server for server in ledger.servers("sorts")} - {one.server for one in both}) == 1,
+            "a new one takes its place",
+        )
+        assert all(running.predict([ROW]).json()["version"] == 2 for _ in range(10))
+
+
+def test_a_server_that_others_can_reach_does_not_start_without_tokens(home: Path, tmp_path: Path) -> None:
+    with serving("sorts", tmp_path / "server.log", "--host", "0.0.0.0", wait=False) as running:  # noqa: S104
+        assert running.process.wait(timeout=30) == 2
+    assert "names nobody who may ask" in (tmp_path / "server.log").read_text()
+
+
+def test_requests_are_answered_over_tls(two: tuple[Champion, Champion], tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    enthrone(two[0], 1)
+    with serving("sorts", tmp_path / "server.log", "--certificate", str(certificate), "--key", str(key)) as running:
+        assert running.predict([ROW]).json()["version"] == 1
