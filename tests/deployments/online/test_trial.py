@@ -149,8 +149,10 @@ def test_a_canary_that_gives_an_endless_figure_is_withdrawn_at_once_and_nobody_g
         assert {asked(found)[1]["predictions"][0]["predicted"] for _ in range(20)} == {2.0}
         assert service.follower.held is None
         until(lambda: ledger.withdrawn("mine", 2), "the ledger is told")
-    with trial('Rollout(mode="canary", share=0.9)') as (found, service, _):
-        assert service.follower.held is None, "a version that was withdrawn is on no trial again"
+    again = app.create("mine", Serving(), "http://127.0.0.1:1", False)
+    with TestClient(again, base_url="http://127.0.0.1") as found:
+        assert asked(found)[0] == 200
+        assert again.app.state.service.follower.held is None, "a version that was withdrawn is on no trial again"
 
 
 def test_a_canary_that_fails_is_answered_by_the_champion_and_withdrawn(trial: Any) -> None:
