@@ -48,6 +48,7 @@ PARTS = {
     "tasks.ranks",
     "tasks.resample",
     "tasks.sample",
+    "tasks.served",
     "tasks.serving",
     "tasks.staging",
     "tasks.sums",
@@ -59,7 +60,7 @@ OWNERS = {
     "botocore": {"tasks.stores.s3", "tasks.stores.sqs"},
     "mlflow": {"tasks.stores.models", "tasks.stores.tracking"},
     "skops": {"tasks.stores.kept"},
-    "deltalake": {"tasks.stores.lake"},
+    "deltalake": {"tasks.stores.delta", "tasks.stores.journal", "tasks.stores.lake"},
     "sqlalchemy": {
         "tasks.stores.ledger.schema",
         "tasks.stores.ledger.access",
