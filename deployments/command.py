@@ -213,6 +213,18 @@ def champions(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+def trace(
+    prediction: Annotated[str, typer.Argument(help="A prediction's name, as a reply lists it.", metavar="ID")],
+    name: Annotated[str | None, typer.Argument(help="Its pipeline; all are looked through without it.", metavar="NAME")] = None,
+    as_json: Json = False,
+) -> None:
+    """Trace a prediction back to its version, decision, snapshot and files, and predict its row anew with that version's own code."""
+    from deployments import traced
+
+    traced.show(prediction, name, as_json=as_json)
+
+
+@app.command()
 def check(name: Name, as_json: Json = False) -> None:
     """Hold a pipeline's file against what training and serving will ask of it, and say what to change."""
     from deployments import show

@@ -42,6 +42,7 @@ PARTS = {
     "tasks.intervals",
     "tasks.metrics",
     "tasks.notices",
+    "tasks.ordering",
     "tasks.page",
     "tasks.plots",
     "tasks.provenance",

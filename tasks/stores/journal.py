@@ -60,8 +60,10 @@ def named(columns: pa.Schema, known: pa.Schema) -> list[str]:
     return [f"_as_{field.type}_{field.name}" if field.name in other else field.name for field in columns]
 
 
-def scan(pipeline: str, *, since: date | None = None, until: date | None = None, prediction: str | None = None) -> pl.LazyFrame:
-    """Give the rows to be read lazily; of whole days if they are given, and only from files that may hold one `prediction`.
+def scan(pipeline: str, *, since: date | None = None, until: date | None = None, request: str | None = None) -> pl.LazyFrame:
+    """Give the rows to be read lazily: of whole days if they are given, and only from files that may hold rows of a `request`.
+
+    Without a table it has no columns.
 
     Raises:
         Breakdown: if the table cannot be opened.
@@ -73,7 +75,7 @@ def scan(pipeline: str, *, since: date | None = None, until: date | None = None,
             return pl.LazyFrame()
         wanted = [f"{DAY} >= DATE '{since}'"] if since else []
         wanted += [f"{DAY} <= DATE '{until}'"] if until else []
-        wanted += [f"_prediction = '{prediction.replace(chr(39), 2 * chr(39))}'"] if prediction else []
+        wanted += [f"_prediction >= '{request}-' AND _prediction < '{request}.'"] if request else []  # the sign after the hyphen
         files = delta.files_of(found, " AND ".join(wanted) or None)
         schema = {name: dtype for name, dtype in delta.schema_of(found).items() if name != DAY}
     if not files:
