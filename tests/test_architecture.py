@@ -40,6 +40,7 @@ PARTS = {
     "tasks.frames",
     "tasks.golden",
     "tasks.intervals",
+    "tasks.labels",
     "tasks.metrics",
     "tasks.notices",
     "tasks.ordering",

@@ -109,12 +109,12 @@ def remove(pipeline: str, table: Table, arrivals: Sequence[str], *, token: int) 
             found.delete(_any_of("_arrival", arrivals), commit_properties=_properties(token, ()), post_commithook_properties=_afterwards())
 
 
-def compact(pipeline: str, *, token: int) -> bool:
+def compact(pipeline: str, table: Table = "rows", *, token: int) -> bool:
     """Join small files once there are many, so that reading does not get slower with every arrival; tell whether it was done.
 
     Earlier versions stay readable: nothing is removed.
     """
-    found = opened(uri(pipeline, "rows"))
+    found = opened(uri(pipeline, table))
     if found is None or sum(size < _SMALL for size in found.get_add_actions()["size_bytes"].to_pylist()) < _MANY:
         return False
     _fenced(found, pipeline, token)
