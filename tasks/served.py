@@ -4,7 +4,8 @@ Ratchet's own columns of the log begin with an underscore, as those of the lake 
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,6 +38,7 @@ OWN = pa.schema(
         ("_server", pa.string()),
     ]
 )
+_AS = re.compile(r"_as_[a-z0-9\[\]]+?_(?P<name>.+)")  # see `stores.journal.named`
 AT_ONCE = 1_000  # rows of a batch: while one is made of Python's values, a request may have to wait
 
 
@@ -119,3 +121,31 @@ def grouped(served: Iterable[Served]) -> Iterator[list[Served]]:
         open_groups[columns].append(part)
         sizes[columns] += part.count
     yield from open_groups.values()
+
+
+def column_of(known: Collection[str], name: str, dtype: pl.DataType) -> pl.Expr:
+    """Give a column of the log as it was served, also where its type has changed since and part of it lies in a column of its own."""
+    forms = [form for form in known if form == name or ((found := _AS.fullmatch(form)) is not None and found["name"] == name)]
+    return pl.coalesce([pl.col(form).cast(dtype, strict=False) for form in forms] or [pl.lit(None, dtype=dtype)])
+
+
+def raw_of(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Give the raw columns as they were served; a column whose type the contract has changed since lies beside the one of its name."""
+    beside: dict[str, list[str]] = {}
+    for name in rows.columns:
+        if (found := _AS.fullmatch(name)) is not None:
+            beside.setdefault(found["name"], []).append(name)
+    chosen = {name: _filled(rows, name, beside.get(name, [])) for name in columns}
+    return pl.DataFrame([column.alias(name) for name, column in chosen.items() if column is not None])
+
+
+def _filled(rows: pl.DataFrame, name: str, others: Sequence[str]) -> pl.Series | None:
+    """Give the first of a column's forms that has a value, or the column itself."""
+    forms = [form for form in (name, *others) if form in rows.columns]
+    return next((rows[form] for form in forms if rows[form].null_count() < rows.height), rows[forms[0]] if forms else None)
+
+
+def answers_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give the columns of the answers by the names that models give them; those that no row has are left out."""
+    found = rows.select(name for name in rows.columns if name == "_predicted" or name.startswith("_p_"))
+    return found.select(column.alias(column.name[1:]) for column in found if column.null_count() < rows.height)

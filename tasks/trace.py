@@ -5,7 +5,7 @@ for in the spools of this machine.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,13 +16,13 @@ from tasks import frames, serving, settings
 from tasks.errors import RatchetError, UserError
 from tasks.ordering import from_text, order_of
 from tasks.records import Arrival, Champion, Snapshot
+from tasks.served import answers_of, raw_of
 from tasks.spec import Pipeline
 from tasks.stores import journal, kept, lake, ledger, models, spool
 from tasks.stores.kept import Loaded
 
 F = TypeVar("F", pl.DataFrame, pl.LazyFrame)
 _NAME = re.compile(r"(?P<request>(?P<time>[0-9a-f]{12})[0-9a-f]{16})-(?P<row>\d+)")
-_AS = re.compile(r"_as_[a-z0-9\[\]]+?_(?P<name>.+)")
 ABOUT = timedelta(days=1)  # a prediction is logged with the server's clock, its name is made from it too
 
 
@@ -114,28 +114,6 @@ def find(pipeline: str, prediction: str) -> pl.DataFrame:
 
 def _of_request(rows: F, request: str) -> F:
     return rows.filter(pl.col("_prediction").str.starts_with(f"{request}-"))
-
-
-def raw_of(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Give the raw columns as they were served; a column whose type the contract has changed since lies beside the one of its name."""
-    beside: dict[str, list[str]] = {}
-    for name in rows.columns:
-        if (found := _AS.fullmatch(name)) is not None:
-            beside.setdefault(found["name"], []).append(name)
-    chosen = {name: _filled(rows, name, beside.get(name, [])) for name in columns}
-    return pl.DataFrame([column.alias(name) for name, column in chosen.items() if column is not None])
-
-
-def _filled(rows: pl.DataFrame, name: str, others: Sequence[str]) -> pl.Series | None:
-    """Give the first of a column's forms that has a value, or the column itself."""
-    forms = [form for form in (name, *others) if form in rows.columns]
-    return next((rows[form] for form in forms if rows[form].null_count() < rows.height), rows[forms[0]] if forms else None)
-
-
-def answers_of(rows: pl.DataFrame) -> pl.DataFrame:
-    """Give the columns of the answers by the names that models give them; those that no row has are left out."""
-    found = rows.select(name for name in rows.columns if name == "_predicted" or name.startswith("_p_"))
-    return found.select(column.alias(column.name[1:]) for column in found if column.null_count() < rows.height)
 
 
 def equal_bits(ours: pl.DataFrame, theirs: pl.DataFrame) -> bool:

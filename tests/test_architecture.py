@@ -35,6 +35,7 @@ PARTS = {
     "tasks.document",
     "tasks.drift",
     "tasks.effects",
+    "tasks.estimates",
     "tasks.facts",
     "tasks.formats",
     "tasks.frames",
