@@ -233,6 +233,30 @@ def serve(
 
 
 @app.command()
+def trace(
+    prediction: Annotated[str, typer.Argument(help="A prediction's name, as a reply lists it.", metavar="ID")],
+    name: Annotated[str | None, typer.Argument(help="Its pipeline; all are looked through without it.", metavar="NAME")] = None,
+    as_json: Json = False,
+) -> None:
+    """Trace a prediction back to its version, decision, snapshot and files, and predict its row anew with that version's own code."""
+    from deployments import traced
+
+    traced.show(prediction, name, as_json=as_json)
+
+
+@app.command()
+def quality(
+    name: Name,
+    days: Annotated[float, typer.Option("--days", min=0.001, help="How far back the predictions go that are counted.")] = 28.0,
+    as_json: Json = False,
+) -> None:
+    """Show how good the predictions turned out to be, by version and over time, and for how many the label is still missing."""
+    from deployments import measured
+
+    measured.show(name, days, as_json=as_json)
+
+
+@app.command()
 def check(name: Name, as_json: Json = False) -> None:
     """Hold a pipeline's file against what training and serving will ask of it, and say what to change."""
     from deployments import show

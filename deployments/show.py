@@ -6,6 +6,7 @@ JSON shapes (fields may be added, none is renamed or removed within a `record_ve
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
+- `trace`: one Trace, with the fields of `tasks.trace`; `quality`: one Quality, with those of `tasks.quality`
 - `check`: [{"rule", "passed", "sentence"}]; `doctor`: [{"what", "ok", "found", "remedy"}]
 """
 

@@ -20,12 +20,14 @@ from tasks.records import Arrival, Cleaned, Staged
 from tasks.spec import Pipeline
 from tasks.staging import ENTRY, ORIGIN
 from tasks.stores import files, lake, ledger
+from tasks.stores.lake import Table
 from tasks.stores.ledger import Lease
 
 logger = logging.getLogger(__name__)
 
 _SLICE = 250_000
 MARK = pl.Enum(["keep", "repeat", "conflict"])
+TABLES: tuple[Table, Table] = ("rows", "quarantine")
 KEEP, REPEAT, CONFLICT = (pl.lit(mark, dtype=MARK) for mark in MARK.categories)
 
 
@@ -66,8 +68,10 @@ def _against(rows: pl.DataFrame, known: pl.LazyFrame, key: tuple[str, ...], cont
     return joined.with_columns(mark=mark).collect(engine="streaming")
 
 
-def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleaned:
-    """Commit a batch of staged arrivals, each at most once, and settle them in the ledger.
+def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged], tables: tuple[Table, Table] = TABLES) -> Cleaned:
+    """Commit a batch of staged arrivals, each at most once, and settle them in the ledger as arrivals of the lease's stream.
+
+    The good rows go to the first of the pipeline's `tables`, what is set aside to the second.
 
     Raises:
         LeaseLost: if the cycle's lease was taken over; the lake is as it was, or the next cycle finds the commit and settles it.
@@ -75,24 +79,24 @@ def commit(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged]) -> Cleane
     fresh = _refused_with_their_keepers([part for part in staged if part.missed is None])
     paths = list(dict.fromkeys(part.good for part in fresh if part.good is not None and part.accepted))  # several may share one
     rows = _imputed(pipeline, paths) if paths else None
-    marked = marks(pipeline, rows, _known(pipeline, fresh)) if rows is not None else None
+    marked = marks(pipeline, rows, _known(pipeline, fresh, tables[0])) if rows is not None else None
     counts = _counted(marked)
     arrivals = tuple(_outcome(part, counts.get(part.arrival.seq, {})) for part in fresh)
     ledger.renew(lease)
     crash.point("clean.marked")
-    _commit_bad(pipeline, lease, fresh, rows, marked)
+    _commit_bad(pipeline, lease, tables[1], fresh, rows, marked)
     crash.point("clean.quarantined")
-    version = _commit_good(pipeline, lease, arrivals, rows, marked)
+    version = _commit_good(pipeline, lease, tables[0], arrivals, rows, marked)
     crash.point("clean.committed")
     ledger.settle(lease, arrivals)
     crash.point("clean.settled")
     missed = [part for part in staged if part.missed is not None]
     ledger.put_off(lease, [(part.arrival, part.missed or "") for part in missed if not part.gone])
     ledger.give_up(lease, [(part.arrival, part.missed or "") for part in missed if part.gone])
-    return Cleaned(version=version or lake.version(pipeline.name) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
+    return Cleaned(version=version or lake.version(pipeline.name, tables[0]) or 0, arrivals=arrivals, imputed=_filled(pipeline, paths))
 
 
-def recover(pipeline: str, lease: Lease) -> tuple[Arrival, ...]:
+def recover(pipeline: str, lease: Lease, tables: tuple[Table, Table] = TABLES) -> tuple[Arrival, ...]:
     """Finish what cycles that did not end have left in the lake: settle what they committed, and take out what they only set aside.
 
     Raises:
@@ -101,13 +105,13 @@ def recover(pipeline: str, lease: Lease) -> tuple[Arrival, ...]:
     since = ledger.unsettled_since(lease)
     if since >= lease.token:
         return ()
-    lake.fence(pipeline, lease.token)
-    told = {entry["id"]: entry for entry in lake.committed(pipeline, "rows", since)}
-    pending = ledger.outstanding(pipeline)
+    lake.fence(pipeline, lease.token, tables)
+    told = {entry["id"]: entry for entry in lake.committed(pipeline, tables[0], since)}
+    pending = ledger.outstanding(lease.pipeline)
     done = tuple(replace(arrival, **told[arrival.id]) for arrival in pending if arrival.id in told)
     ledger.settle(lease, done)
-    half = {entry["id"] for entry in lake.committed(pipeline, "quarantine", since)} - told.keys()
-    lake.remove(pipeline, "quarantine", [arrival.id for arrival in pending if arrival.id in half], token=lease.token)
+    half = {entry["id"] for entry in lake.committed(pipeline, tables[1], since)} - told.keys()
+    lake.remove(pipeline, tables[1], [arrival.id for arrival in pending if arrival.id in half], token=lease.token)
     return done
 
 
@@ -129,25 +133,30 @@ def _filled(pipeline: Pipeline, paths: Sequence[str]) -> dict[str, int]:
     return pl.scan_ipc(list(paths)).select(pl.col(list(pipeline.impute)).null_count()).collect().row(0, named=True)
 
 
-def _known(pipeline: Pipeline, fresh: Sequence[Staged]) -> pl.LazyFrame | None:
+def _known(pipeline: Pipeline, fresh: Sequence[Staged], table: Table) -> pl.LazyFrame | None:
     """Give the lake's rows that stay when this batch is committed: not those of files of which it has a new version."""
-    if not pipeline.key or not lake.exists(pipeline.name):
+    if not pipeline.key or not lake.exists(pipeline.name, table):
         return None
     leaving = [part.arrival.uri for part in fresh if part.arrival.duplicate_of is not None or part.accepted]
-    return lake.scan(pipeline.name, columns=contract.dtypes(pipeline.contract)).filter(~pl.col("_file").is_in(leaving))
+    return lake.scan(pipeline.name, table, columns=contract.dtypes(pipeline.contract)).filter(~pl.col("_file").is_in(leaving))
 
 
 def _commit_good(
-    pipeline: Pipeline, lease: Lease, arrivals: Sequence[Arrival], rows: pl.LazyFrame | None, marked: pl.DataFrame | None
+    pipeline: Pipeline,
+    lease: Lease,
+    table: Table,
+    arrivals: Sequence[Arrival],
+    rows: pl.LazyFrame | None,
+    marked: pl.DataFrame | None,
 ) -> int | None:
     taken = [arrival for arrival in arrivals if arrival.state != "quarantined"]
     if not taken:
         return None
     schema = {**contract.dtypes(pipeline.contract), **ORIGIN}
     uris = [arrival.uri for arrival in taken]
-    replaced = uris if ledger.live_files(pipeline.name, uris) else []
+    replaced = uris if ledger.live_files(lease.pipeline, uris) else []
     kept, told = _kept(rows, marked, list(schema)), [_told(arrival) for arrival in taken]
-    return lake.commit(pipeline.name, "rows", kept, schema, told, token=lease.token, replaced=replaced)
+    return lake.commit(pipeline.name, table, kept, schema, told, token=lease.token, replaced=replaced)
 
 
 def _told(arrival: Arrival) -> dict[str, Any]:
@@ -164,14 +173,16 @@ def _kept(rows: pl.LazyFrame | None, marked: pl.DataFrame | None, columns: list[
         offset += chunk.height
 
 
-def _commit_bad(pipeline: Pipeline, lease: Lease, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None) -> None:
+def _commit_bad(
+    pipeline: Pipeline, lease: Lease, table: Table, fresh: Sequence[Staged], rows: pl.LazyFrame | None, marked: pl.DataFrame | None
+) -> None:
     frames = [pl.read_ipc(part.bad) for part in fresh if part.bad is not None]
     conflicts = marked.filter(pl.col("mark") == "conflict") if marked is not None else None
     if rows is not None and conflicts is not None and conflicts.height:
         frames.append(_conflicts(pipeline, rows, conflicts))
     ids = sorted({name for frame in frames for name in frame["_arrival"].unique()})
     if ids:
-        lake.commit(pipeline.name, "quarantine", frames, ENTRY, [{"id": name} for name in ids], token=lease.token)
+        lake.commit(pipeline.name, table, frames, ENTRY, [{"id": name} for name in ids], token=lease.token)
 
 
 def _conflicts(pipeline: Pipeline, rows: pl.LazyFrame, marked: pl.DataFrame) -> pl.DataFrame:
@@ -205,22 +216,22 @@ def _outcome(part: Staged, counts: Mapping[str, int]) -> Arrival:
     return replace(part.arrival, state="ingested", accepted=kept, rejected=rejected, repeated=counts.get("repeat", 0), reason=reason)
 
 
-def compact(pipeline: str, lease: Lease) -> None:
-    """Join the small files of the lake where there are many.
+def compact(pipeline: str, lease: Lease, table: Table = "rows") -> None:
+    """Join the small files of a table where there are many.
 
     Raises:
         LeaseLost: if the cycle's lease was taken over.
     """
     ledger.renew(lease)
-    if lake.compact(pipeline, token=lease.token):
-        logger.info("Joined the small files of %s", pipeline)
+    if lake.compact(pipeline, table, token=lease.token):
+        logger.info("Joined the small files of %s of %s", table, pipeline)
         crash.point("lake.compacted")
 
 
 @task(name="clean", task_run_name="clean {what}", cache_policy=NO_CACHE, persist_result=False)
-def clean(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged], what: str) -> Cleaned:
+def clean(pipeline: Pipeline, lease: Lease, staged: Sequence[Staged], what: str, tables: tuple[Table, Table] = TABLES) -> Cleaned:
     """Commit a batch of staged arrivals, shown as `what`, and remove what was staged."""
-    done = commit(pipeline, lease, staged)
+    done = commit(pipeline, lease, staged, tables)
     for part in staged:
         copies = files.spool(pipeline.name).glob(f"{part.arrival.sha256}*")
         for path in (*copies, *(Path(path) for path in (part.good, part.bad) if path is not None)):

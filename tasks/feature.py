@@ -6,7 +6,7 @@ rows, those that neither the champion nor any candidate was trained on, are set 
 
 import hashlib
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import contract, frames
+from tasks.ordering import as_text, from_text, order_of
 from tasks.records import Champion, Prepared, Snapshot
 from tasks.spec import Holdout, Pipeline
 from tasks.stores import lake
 
 ORDER = "_order"
-_FILE_ROWS = 1 << 40
 
 
 def ordered_rows(pipeline: Pipeline, version: int) -> pl.DataFrame:
@@ -30,17 +30,13 @@ def ordered_rows(pipeline: Pipeline, version: int) -> pl.DataFrame:
     rows = (
         lake.scan(pipeline.name, version=version, columns=columns)
         .select(*columns, "_seq", "_row")
-        .with_columns(_order(pipeline).alias(ORDER))
+        .with_columns(order_of(pipeline).alias(ORDER))
     )
     if pipeline.window.days is not None:
         newest = rows.select(pl.col(ORDER).max()).collect().item()
         rows = rows.filter(pl.col(ORDER) > newest - timedelta(days=pipeline.window.days))
     frame = rows.collect().sort(ORDER, "_seq", "_row")
     return frame if pipeline.window.rows is None else frame.tail(pipeline.window.rows)
-
-
-def _order(pipeline: Pipeline) -> pl.Expr:
-    return pl.col("_seq") * _FILE_ROWS + pl.col("_row") if pipeline.time is None else pl.col(pipeline.time)
 
 
 def content_digest(rows: pl.DataFrame, columns: list[str]) -> str:
@@ -100,23 +96,9 @@ def _first_unseen(order: pl.Series, holdout: Holdout) -> int:
     return int(order.search_sorted(boundary, side="left"))
 
 
-def as_text(moment: Any) -> str | None:
-    """Write a value of the order as records keep it."""
-    return None if moment is None else moment.isoformat() if isinstance(moment, date) else str(moment)
-
-
-def from_text(text: str | None, order: pl.Series) -> Any:
-    """Read a value of the order back, in the order's own type."""
-    if text is None:
-        return None
-    if order.dtype == pl.Date:
-        return date.fromisoformat(text)
-    return datetime.fromisoformat(text) if isinstance(order.dtype, pl.Datetime) else int(text)
-
-
 def _seen_until(champion: Champion | None, order: pl.Series) -> Any:
     """Give the end of the rows that are no evidence against the champion: those it was trained on or chosen by, or that were judged before a rollback."""
-    known = (from_text(text, order) for text in (champion.trained_until, champion.evidence_after)) if champion else ()
+    known = (from_text(text, order.dtype) for text in (champion.trained_until, champion.evidence_after)) if champion else ()
     return max((moment for moment in known if moment is not None), default=None)
 
 

@@ -23,14 +23,18 @@ from tasks import settings
 from tasks.admission import Admission, Admitted, Refused, count
 from tasks.errors import BrokenPipeline
 from tasks.services import Serving
+from tasks.spec import Pipeline
 
 LARGE = 100_000  # bytes of a body that is read in a thread, so that others are answered meanwhile
 logger = logging.getLogger("ratchet.serve")
 
 
-def create(name: str, serving: Serving, url: str, required: bool) -> Guard:
-    """Make the application of one pipeline, reached at `url`; tokens are `required` off loopback, and asked for wherever there are some."""
-    service = Service(name, serving, url)
+def create(name: str, spec: Pipeline | None, url: str, required: bool) -> Guard:
+    """Make the application of one pipeline, reached at `url`; tokens are `required` off loopback, and asked for wherever there are some.
+
+    Without a `spec`, where the pipeline's file cannot be used, the champion is served with the usual limits.
+    """
+    service = Service(name, spec, url)
     tokens = Tokens(settings.read().tokens)
     tokens.names()  # a file that cannot be used ends the server here, and not its first request
     app = FastAPIOffline(title=f"Ratchet: {name}", version="1", redoc_url=None, lifespan=_living(service))

@@ -17,6 +17,7 @@ from tasks import admission
 from tasks.admission import Admitted
 
 Answers = Mapping[str, NDArray[Any]]
+Scored = tuple[Answers, float]  # with the processor's seconds that the thread took
 TOGETHER = 10_000  # most rows that are predicted at once
 THREADS = 4  # most that may hang before the server says that it is not ready
 logger = logging.getLogger("ratchet.serve")
@@ -29,7 +30,7 @@ class Job:
     active: Active
     rows: Admitted
     loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Answers]"
+    future: "asyncio.Future[Scored]"
 
 
 class Worker:
@@ -60,8 +61,8 @@ class Scorer:
         self._worker = Worker()
         self.hung = 0
 
-    async def score(self, active: Active, rows: Admitted, seconds: float) -> Answers:
-        """Predict rows with a version.
+    async def score(self, active: Active, rows: Admitted, seconds: float) -> Scored:
+        """Predict rows with a version; give the answers, and the processor's seconds of that, other requests that went along included.
 
         Raises:
             TimeoutError: if it takes longer than that; what hangs keeps no other request.
@@ -102,7 +103,7 @@ class Scorer:
         old.inbox.put(None)  # should it ever end
 
 
-def _expire(future: "asyncio.Future[Answers]") -> None:
+def _expire(future: "asyncio.Future[Scored]") -> None:
     if not future.done():
         future.set_exception(TimeoutError())
 
@@ -128,6 +129,7 @@ def _predict(active: Active, jobs: Sequence[Job]) -> None:
     jobs = [job for job in jobs if not job.future.done()]
     if not jobs:
         return
+    began = time.thread_time()
     try:
         whole = active.answer(admission.joined([job.rows for job in jobs]))
     except Exception as error:  # whatever the user's code raises is the answer to the request that made it do so
@@ -137,8 +139,9 @@ def _predict(active: Active, jobs: Sequence[Job]) -> None:
             for job in jobs:
                 _predict(active, [job])
         return
+    took = time.thread_time() - began
     for job, answers in zip(jobs, _shared_out(whole, jobs), strict=True):
-        _tell(job, answers)
+        _tell(job, (answers, took))
 
 
 def _shared_out(whole: Answers, jobs: Sequence[Job]) -> Iterator[Answers]:
@@ -149,14 +152,14 @@ def _shared_out(whole: Answers, jobs: Sequence[Job]) -> Iterator[Answers]:
         start = stop
 
 
-def _tell(job: Job, outcome: Answers | Exception) -> None:
+def _tell(job: Job, outcome: Scored | Exception) -> None:
     try:
         job.loop.call_soon_threadsafe(_settle, job.future, outcome)
     except RuntimeError:  # the server has ended meanwhile
         logger.debug("Nobody waits for an answer any more")
 
 
-def _settle(future: "asyncio.Future[Answers]", outcome: Answers | Exception) -> None:
+def _settle(future: "asyncio.Future[Scored]", outcome: Scored | Exception) -> None:
     if future.done():
         return
     if isinstance(outcome, Exception):

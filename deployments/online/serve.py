@@ -17,7 +17,7 @@ from deployments.online.guard import LOOPBACK, Tokens
 from flows import pipelines
 from tasks import settings
 from tasks.errors import BadSetting, BrokenPipeline, RatchetError, UserError
-from tasks.services import Serving
+from tasks.spec import Pipeline
 
 logger = logging.getLogger("ratchet.serve")
 GRACE = 10  # seconds that requests have to end in after SIGTERM
@@ -36,8 +36,8 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def checked(given: argparse.Namespace) -> Serving:
-    """See that the server may run so, and give what the pipeline's file says of serving.
+def checked(given: argparse.Namespace) -> Pipeline | None:
+    """See that the server may run so, and give the pipeline, or None where its file cannot be used.
 
     Raises:
         UserError: if there is no such pipeline, or a certificate without a key.
@@ -52,21 +52,21 @@ def checked(given: argparse.Namespace) -> Serving:
     if bool(given.certificate) != bool(given.key):
         raise UserError("TLS needs both --certificate and --key; give the other one too, or leave both out.")
     try:
-        return pipelines.get(given.name).serving
+        return pipelines.get(given.name)
     except BrokenPipeline as error:
         logger.warning("The file of %s cannot be used; its champion is served all the same, with the usual limits: %s", given.name, error)
-        return Serving()
+        return None
 
 
-def config(given: argparse.Namespace, serving: Serving) -> uvicorn.Config:
+def config(given: argparse.Namespace, spec: Pipeline | None) -> uvicorn.Config:
     """Describe the server for uvicorn."""
     secure = "https" if given.certificate else "http"
     return uvicorn.Config(
-        partial(create, given.name, serving, f"{secure}://{given.host}:{given.port}", given.host not in LOOPBACK),
+        partial(create, given.name, spec, f"{secure}://{given.host}:{given.port}", given.host not in LOOPBACK),
         factory=True,
         host=given.host,
         port=given.port,
-        workers=given.workers or serving.workers,
+        workers=given.workers or (spec.serving.workers if spec else 1),
         http="httptools",
         ws="none",
         log_level="warning",
@@ -87,11 +87,11 @@ def main(words: Sequence[str]) -> None:
     gc.set_threshold(50_000, 20, 100)  # a request leaves no cycles behind; to look for some after every few takes as long as a prediction
     given = parsed(words)
     try:
-        serving = checked(given)
+        spec = checked(given)
     except RatchetError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(2)
-    made = config(given, serving)
+    made = config(given, spec)
     if made.workers > 1:
         Multiprocess(made, sockets=[made.bind_socket()]).run()
     else:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from deployments.online import trial
@@ -14,10 +14,14 @@ from deployments.online.reporter import Reporter
 from deployments.online.scorer import Answers, Scorer
 from deployments.online.trial import Tally
 from deployments.online.versions import Active, undefined
+from tasks import admission
 from tasks.admission import Admission, Admitted
 from tasks.errors import BrokenPipeline
+from tasks.predictions import PredictionLog
 from tasks.records import Champion
+from tasks.served import Role, Served
 from tasks.services import Serving
+from tasks.spec import Pipeline
 from tasks.stores import ledger
 
 SHADOWS = 64  # requests that wait for the shadow; it misses the others
@@ -47,15 +51,17 @@ class Tallies:
     """What was counted of a version in a trial, and of the champion meanwhile."""
 
     held: Active
-    champion: Tally = field(default_factory=Tally)
-    trial: Tally = field(default_factory=Tally)
+    champion: Tally
+    trial: Tally
 
 
 class Service:
     """One server process of one pipeline."""
 
-    def __init__(self, name: str, limits: Serving, url: str) -> None:
-        self.name, self.limits, self.server = name, limits, ledger.holder()
+    def __init__(self, name: str, spec: Pipeline | None, url: str) -> None:
+        self.name, self.server = name, ledger.holder()
+        self.limits = spec.serving if spec else Serving()
+        self._log = PredictionLog(spec, self.server) if spec else None
         self.reporter = Reporter(name, self.server, url, self.state)
         self.follower = Follower(name, self.reporter.note)
         self.scorer, self.shadows = Scorer(), Scorer()
@@ -73,6 +79,8 @@ class Service:
         self.follower.stop()
         self.scorer.close()
         self.shadows.close()
+        if self._log is not None:
+            self._log.close()
         self.reporter.stop()
 
     async def answer(self, request: str, active: Active, rows: Admitted, read: Read) -> tuple[Active, Answers]:
@@ -100,11 +108,12 @@ class Service:
     async def _scored(self, active: Active, rows: Admitted, scorer: Scorer, tally: Tally) -> Answers:
         began = time.perf_counter()
         try:
-            answers = await scorer.score(active, rows, self.limits.timeout)
+            answers, worked = await scorer.score(active, rows, self.limits.timeout)
         except BaseException:
             tally.count_failed()
             raise
-        tally.count(time.perf_counter() - began)
+        # a shadow comes second wherever threads wait for each other, so that its waits are held against nobody
+        tally.count(worked if tally.shadowed else time.perf_counter() - began)
         if undefined(answers):
             raise Undefined
         return answers
@@ -112,7 +121,7 @@ class Service:
     async def _shadowed(self, tallies: Tallies, request: str, read: Read) -> None:
         await self._tried(tallies, request, read, self.shadows, "shadow")
 
-    async def _tried(self, tallies: Tallies, request: str, read: Read, scorer: Scorer, role: str) -> Answers | None:
+    async def _tried(self, tallies: Tallies, request: str, read: Read, scorer: Scorer, role: Role) -> Answers | None:
         """Ask a version in a trial; whatever it does wrong is counted, and None."""
         held, answers = tallies.held, None
         try:
@@ -135,7 +144,9 @@ class Service:
         if held is None:
             self._tallies = None
         elif self._tallies is None or self._tallies.held is not held:
-            self._tallies = Tallies(held)
+            rollout = self._rollout()
+            shadowed = rollout is not None and rollout.mode == "shadow"
+            self._tallies = Tallies(held, Tally(shadowed=shadowed), Tally(shadowed=shadowed))
         return self._tallies
 
     def _rollout(self) -> Any:
@@ -150,8 +161,12 @@ class Service:
         logger.error("Version %d is withdrawn: %s", champion.version, why)
         self.reporter.tell(lambda: ledger.withdraw(self.name, champion.version, champion.cycle, self.server, why))
 
-    def keep(self, active: Active, request: str, rows: Admitted, answers: Answers, role: str) -> None:
-        """Keep what was predicted."""
+    def keep(self, active: Active, request: str, rows: Admitted, answers: Answers, role: Role) -> None:
+        """Leave what was predicted to the log; without a file that says how, as the model's own definition does."""
+        if self._log is None:
+            self._log = PredictionLog(active.answerer.model.pipeline, self.server)
+        champion, answered = active.champion, {name: values.tolist() for name, values in answers.items()}
+        self._log.add(Served(request, time.time(), active.version, champion.cycle, role, admission.listed(rows), answered))
 
     def state(self) -> dict[str, Any]:
         """Say how the server is, in the form that /readyz and `ratchet status` show."""
@@ -164,6 +179,7 @@ class Service:
             "trial": {"version": held.version, **self._told_trial()} if held else None,
             "ledger": self.follower.away or "answers",
             "hung": self.scorer.hung,
+            "log": dict(zip(("waiting", "written", "dropped"), self._log.counts if self._log else (0, 0, 0), strict=True)),
         }
 
     def _told_trial(self) -> dict[str, Any]:
@@ -180,7 +196,7 @@ class Service:
 
     def _now(self) -> Now:
         state = self.state()
-        return Now(state["version"], state["ready"], 0, 0, 0)
+        return Now(state["version"], state["ready"], *(self._log.counts if self._log else (0, 0, 0)))
 
 
 def failure(error: Exception) -> str:

@@ -18,10 +18,11 @@ QUANTILE = 0.9
 
 @dataclass
 class Tally:
-    """Requests that one version was asked, how many it failed, and the seconds that the newest took."""
+    """Requests that one version was asked, how many it failed, and the seconds that the newest took: of the processor in a shadow's trial."""
 
     requests: int = 0
     failed: int = 0
+    shadowed: bool = False
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def count(self, seconds: float) -> None:

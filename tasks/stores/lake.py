@@ -1,4 +1,4 @@
-"""The lake: one Delta table of accepted rows and one of quarantined entries for each pipeline.
+"""The lake: one Delta table of accepted rows and one of quarantined entries for each pipeline, and the same for labels that came later.
 
 Every commit carries the token of its cycle's lease as one app transaction, so that of two racing writers one is refused by Delta, and
 a cycle that took over from another puts its token there first (`fence`): what the other still holds open can commit no more. A commit
@@ -11,27 +11,18 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
-from deltalake import (
-    ColumnProperties,
-    CommitProperties,
-    DeltaTable,
-    PostCommitHookProperties,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from tasks import settings
-from tasks.errors import Breakdown, DiskFull, LeaseLost
+from tasks.errors import Breakdown, LeaseLost
+from tasks.stores import delta
+from tasks.stores.delta import no_space, opened, options, place_of, writer
 
-Table = Literal["rows", "quarantine"]
+Table = Literal["rows", "quarantine", "labels", "labels_quarantine"]
 _RETRIES, _RECENT = 20, 100
 _FENCE, _TOKEN, _ARRIVALS = "ratchet.lease", "ratchet.token", "ratchet.arrivals"
 _SMALL, _MANY = 8 << 20, 16  # bytes of a file that is worth joining, and how many of them are
@@ -39,18 +30,18 @@ _SMALL, _MANY = 8 << 20, 16  # bytes of a file that is worth joining, and how ma
 
 def uri(pipeline: str, table: Table) -> str:
     """Name the place of a pipeline's table."""
-    return f"{settings.read().lake.rstrip('/')}/{pipeline}/{table}"
+    return delta.uri(pipeline, table)
 
 
 def version(pipeline: str, table: Table = "rows") -> int | None:
     """Give the newest version of a table, or None where it does not exist."""
-    found = _open(uri(pipeline, table))
+    found = opened(uri(pipeline, table))
     return None if found is None else found.version()
 
 
 def committed(pipeline: str, table: Table, since: int) -> tuple[dict[str, Any], ...]:
     """Give what the commits of cycles with a token of at least `since` say of their arrivals: id, state, counts and reason."""
-    found = _open(uri(pipeline, table))
+    found = opened(uri(pipeline, table))
     if found is None:
         return ()
     entries = found.history(_RECENT)  # newest first
@@ -60,14 +51,14 @@ def committed(pipeline: str, table: Table, since: int) -> tuple[dict[str, Any], 
     return tuple(arrival for entry in ours for arrival in json.loads(entry.get(_ARRIVALS, "[]")))
 
 
-def fence(pipeline: str, token: int) -> None:
+def fence(pipeline: str, token: int, tables: Sequence[Table] = ("rows", "quarantine")) -> None:
     """Shut out every cycle with a lower token, also one that is about to commit at this moment.
 
     Raises:
         LeaseLost: if a cycle with a higher token has been here.
     """
-    for table in ("rows", "quarantine"):
-        found = _open(uri(pipeline, table))
+    for table in tables:
+        found = opened(uri(pipeline, table))
         if found is not None and _fenced(found, pipeline, token) < token:
             nothing = pa.schema(found.schema().to_arrow()).empty_table()
             _write(found, nothing, token, (), mode="append")
@@ -94,13 +85,13 @@ def commit(
         Breakdown: if the table cannot be written; it is as it was.
     """
     arrow = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    found = _open(uri(pipeline, table)) or _created(uri(pipeline, table), arrow)
+    found = opened(uri(pipeline, table)) or _created(uri(pipeline, table), arrow)
     _fenced(found, pipeline, token)
     how: dict[str, Any] = (
         {"mode": "overwrite", "predicate": _any_of("_file", replaced)} if replaced else {"mode": "append", "schema_mode": "merge"}
     )
     stream = pa.RecordBatchReader.from_batches(arrow, _batches(frames, arrow))
-    _write(found, stream, token, arrivals, writer_properties=_writer(schema), **how)
+    _write(found, stream, token, arrivals, writer_properties=writer(schema), **how)
     return found.version()
 
 
@@ -111,19 +102,19 @@ def remove(pipeline: str, table: Table, arrivals: Sequence[str], *, token: int) 
         LeaseLost: if a newer cycle has committed.
         Breakdown: if the table cannot be written.
     """
-    found = _open(uri(pipeline, table))
+    found = opened(uri(pipeline, table))
     if found is not None and arrivals:
         _fenced(found, pipeline, token)
         with _explained(found, token):
             found.delete(_any_of("_arrival", arrivals), commit_properties=_properties(token, ()), post_commithook_properties=_afterwards())
 
 
-def compact(pipeline: str, *, token: int) -> bool:
+def compact(pipeline: str, table: Table = "rows", *, token: int) -> bool:
     """Join small files once there are many, so that reading does not get slower with every arrival; tell whether it was done.
 
     Earlier versions stay readable: nothing is removed.
     """
-    found = _open(uri(pipeline, "rows"))
+    found = opened(uri(pipeline, table))
     if found is None or sum(size < _SMALL for size in found.get_add_actions()["size_bytes"].to_pylist()) < _MANY:
         return False
     _fenced(found, pipeline, token)
@@ -131,15 +122,15 @@ def compact(pipeline: str, *, token: int) -> bool:
         found.optimize.compact(
             target_size=_SMALL,
             commit_properties=_properties(token, ()),
-            writer_properties=_writer({}),
+            writer_properties=writer({}),
             post_commithook_properties=_afterwards(),
         )
     return True
 
 
 def _created(place: str, arrow: pa.Schema) -> DeltaTable:
-    with _no_space(place):
-        return DeltaTable.create(_place(place), schema=arrow, storage_options=_options(), mode="ignore")
+    with no_space(place):
+        return DeltaTable.create(place_of(place), schema=arrow, storage_options=options(), mode="ignore")
 
 
 def _fenced(found: DeltaTable, pipeline: str, token: int) -> int:
@@ -176,26 +167,16 @@ def _write(found: DeltaTable, data: Any, token: int, arrivals: Sequence[Mapping[
 def _explained(found: DeltaTable, token: int) -> Iterator[None]:
     place = found.table_uri
     try:
-        with _no_space(place):
+        with no_space(place):
             yield
     except (CommitFailedError, DeltaError, OSError) as error:
-        newest = DeltaTable(place, storage_options=_options()).transaction_version(_FENCE) or 0
+        newest = DeltaTable(place, storage_options=options()).transaction_version(_FENCE) or 0
         if newest > token:
             raise LeaseLost(
                 f"A cycle with token {token} was about to commit to {place} when one with token {newest} did. Nothing of the older one was written; "
                 "the newer cycle does the work."
             ) from error
         raise Breakdown(f"The table {place} could not be written: {error}. It is as it was; run again.") from error
-
-
-@contextmanager
-def _no_space(place: str) -> Iterator[None]:
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        if "No space left" in str(error) or "os error 28" in str(error):
-            raise DiskFull(f"No space is left for {place}; the table is as it was. Free space and run again.") from error
-        raise
 
 
 def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, columns: Mapping[str, Any] | None = None) -> pl.LazyFrame:
@@ -210,17 +191,17 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, co
         Breakdown: if the table or that version of it does not exist.
     """
     try:
-        newest = _open(uri(pipeline, table)) if version is None else None
-        found = newest or DeltaTable(_place(uri(pipeline, table)), version=version, storage_options=_options())
+        newest = opened(uri(pipeline, table)) if version is None else None
+        found = newest or DeltaTable(place_of(uri(pipeline, table)), version=version, storage_options=options())
     except DeltaError as error:
         raise Breakdown(
             f"Version {version} of {uri(pipeline, table)} cannot be opened: {error}. Was the lake moved or cleaned up?"
         ) from error
-    schema = pl.DataFrame(pa.schema(found.schema().to_arrow()).empty_table()).schema
-    files = [unquote(file) if file.startswith("/") else file for file in found.file_uris()]
+    schema = delta.schema_of(found)
+    files = delta.files_of(found)
     if not files:
         return pl.LazyFrame(schema=schema)
-    rows = pl.scan_parquet(files, schema=schema, missing_columns="insert", storage_options=_options(), glob=False)
+    rows = pl.scan_parquet(files, schema=schema, missing_columns="insert", storage_options=options(), glob=False)
     later = {name: dtype for name, dtype in (columns or {}).items() if name not in schema}
     return rows.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in later.items())
 
@@ -228,58 +209,7 @@ def scan(pipeline: str, table: Table = "rows", *, version: int | None = None, co
 def exists(pipeline: str, table: Table = "rows") -> bool:
     """Tell whether anything was ever written to the table."""
     place = uri(pipeline, table)
-    return (place in _OPEN and _there(place)) or _open(place) is not None
-
-
-# Open tables of this process: bringing one up to date is much less work than reading its log anew.
-_OPEN: dict[str, DeltaTable] = {}
-
-
-def _open(place: str) -> DeltaTable | None:
-    """Give the newest state of a table, or None where there is none."""
-    try:
-        known = _OPEN.get(place)
-        if known is not None and _there(place):
-            if not _is_newest(known, place):
-                known.update_incremental()
-            return known
-        _OPEN[place] = DeltaTable(_place(place), storage_options=_options())
-    except TableNotFoundError:
-        return None
-    return _OPEN[place]
-
-
-def _there(place: str) -> bool:
-    """Tell whether a table that was open before is still there; on local disk without listing its log, which grows."""
-    if place.startswith("s3://"):
-        return bool(DeltaTable.is_deltatable(place, storage_options=_options()))
-    return (Path(place) / "_delta_log").is_dir()
-
-
-def _is_newest(known: DeltaTable, place: str) -> bool:
-    """Tell whether no version follows the known one, on local disk: versions have no gaps, and listing the log costs more with each."""
-    return not place.startswith("s3://") and not (Path(place) / "_delta_log" / f"{known.version() + 1:020d}.json").exists()
-
-
-def _place(path: str) -> str:
-    """Write a local path as an address, for Delta reads it as one."""
-    return path if path.startswith("s3://") else Path(path).absolute().as_uri()
-
-
-def _writer(schema: Mapping[str, Any]) -> WriterProperties:
-    """Choose what writes fastest: light compression, and dictionaries for text only, for numbers seldom repeat."""
-    words = {name: ColumnProperties(dictionary_enabled=True) for name, dtype in schema.items() if dtype == pl.String}
-    return WriterProperties(
-        compression="LZ4", default_column_properties=ColumnProperties(dictionary_enabled=False), column_properties=words
-    )
-
-
-def _options() -> dict[str, str] | None:
-    """Give what Delta's own S3 client needs beyond the AWS variables that it reads by itself."""
-    endpoint = settings.read().s3_endpoint
-    if not settings.read().lake.startswith("s3://") or endpoint is None:
-        return None
-    return {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http://")).lower()}
+    return (place in delta.OPEN and delta.there(place)) or opened(place) is not None
 
 
 def _any_of(column: str, values: Sequence[str]) -> str:

@@ -1,9 +1,5 @@
 """A full disk stops a cycle cleanly: nothing half is seen, nothing is lost, and with space again the work is done."""
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +7,6 @@ import pytest
 from tasks.errors import DiskFull, RatchetError
 from tasks.stores import lake, ledger
 from tests.landing import arrival, take_in, toy_rows
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 2 MB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.getuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run([str(shutil.which("umount")), "-l", str(place)], check=True)
 
 
 def land(source: Path) -> None:

@@ -279,6 +279,15 @@ def named(pipeline: str, name: str) -> tuple[Arrival, ...]:
         return tuple(_arrival(row) for row in reversed(_rows(connection, mine)))
 
 
+def identified(pipeline: str, ids: Sequence[str]) -> dict[str, Arrival]:
+    """Map those of the identities that are known to their arrivals."""
+    with reading() as connection:
+        parts = [
+            _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.id.in_(ids[at : at + 500])) for at in range(0, len(ids), 500)
+        ]
+    return {row["id"]: _arrival(row) for part in parts for row in part}
+
+
 def _rows(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[RowMapping]:
     """Give the rows in the order of arrival. They are sorted here: asked for that order, SQLite may go through all arrivals to have it from an index."""
     return sorted(connection.execute(sa.select(arrivals).where(*conditions)).mappings(), key=_seq)

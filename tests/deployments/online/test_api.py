@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ PIPELINE = Pipeline(
 
 
 def client(name: str, limits: Serving = LIMITS) -> TestClient:
-    return TestClient(app.create(name, limits, "http://127.0.0.1:1", False), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    spec = replace(pipelines.get(name), serving=limits)
+    return TestClient(app.create(name, spec, "http://127.0.0.1:1", False), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -315,7 +317,7 @@ def test_a_server_without_a_champion_lives_and_is_not_ready(home: Path) -> None:
 
 def test_more_requests_at_a_time_than_allowed_are_turned_away_at_once(home: Path, tmp_path: Path) -> None:
     enthrone(store("sorts", sorts_rows(), tmp_path / "stored").candidate, 1)
-    guard = app.create("sorts", Serving(concurrency=1), "http://127.0.0.1:1", False)
+    guard = app.create("sorts", replace(pipelines.get("sorts"), serving=Serving(concurrency=1)), "http://127.0.0.1:1", False)
     with TestClient(guard, base_url="http://127.0.0.1") as found:
         guard.active = 1
         reply = posted(found, [{"width": 1.0, "height": 1.0}])

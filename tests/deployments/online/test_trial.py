@@ -15,8 +15,9 @@ from starlette.testclient import TestClient
 from deployments.online import app
 from deployments.online.service import Service
 from deployments.online.trial import Tally, chosen, objection
+from flows import pipelines
 from tasks.records import Champion, Decision
-from tasks.services import Rollout, Serving
+from tasks.services import Rollout
 from tasks.stores import ledger
 from tasks.stores.ledger.proposals import propose
 from tests.deployments.online.test_api import MINE
@@ -92,7 +93,7 @@ def trial(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (tmp_path / "own" / "mine.py").write_text(text)
         enthrone(store("mine", ROWS, tmp_path / "first", unseen=60).candidate, 1)
         hold(store("mine", ROWS, tmp_path / "second", unseen=60, spoil=spoil).candidate)
-        with TestClient(app.create("mine", Serving(timeout=1), "http://127.0.0.1:1", False), base_url="http://127.0.0.1") as found:
+        with TestClient(app.create("mine", pipelines.get("mine"), "http://127.0.0.1:1", False), base_url="http://127.0.0.1") as found:
             service: Service = found.app.app.state.service  # type: ignore[attr-defined]
             kept = service.keep = Kept()  # type: ignore[method-assign, assignment]
             yield found, service, kept
@@ -149,7 +150,7 @@ def test_a_canary_that_gives_an_endless_figure_is_withdrawn_at_once_and_nobody_g
         assert {asked(found)[1]["predictions"][0]["predicted"] for _ in range(20)} == {2.0}
         assert service.follower.held is None
         until(lambda: ledger.withdrawn("mine", 2), "the ledger is told")
-    again = app.create("mine", Serving(), "http://127.0.0.1:1", False)
+    again = app.create("mine", pipelines.get("mine"), "http://127.0.0.1:1", False)
     with TestClient(again, base_url="http://127.0.0.1") as found:
         assert asked(found)[0] == 200
         assert again.app.state.service.follower.held is None, "a version that was withdrawn is on no trial again"

@@ -1,0 +1,151 @@
+"""What was served, as columns: the requests that a server answered, put together for the prediction log.
+
+Ratchet's own columns of the log begin with an underscore, as those of the lake do, so that a contract may have a `time` or a `version`.
+"""
+
+import itertools
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+
+from tasks import contract
+from tasks.spec import Pipeline
+
+Role = Literal["champion", "canary", "shadow"]
+Values = Sequence[Any] | pl.Series
+Types = Mapping[str, pa.DataType]
+
+ARROW = {
+    pl.Int64: pa.int64(),
+    pl.Float64: pa.float64(),
+    pl.Boolean: pa.bool_(),
+    pl.String: pa.string(),
+    pl.Date: pa.date32(),
+    pl.Datetime: pa.timestamp("us"),
+}
+OWN = pa.schema(
+    [
+        ("_prediction", pa.string()),
+        ("_time", pa.timestamp("us")),
+        ("_version", pa.int64()),
+        ("_cycle", pa.int64()),
+        ("_role", pa.string()),
+        ("_server", pa.string()),
+    ]
+)
+_AS = re.compile(r"_as_[a-z0-9\[\]]+?_(?P<name>.+)")  # see `stores.journal.named`
+AT_ONCE = 1_000  # rows of a batch: while one is made of Python's values, a request may have to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One request and what a version answered: raw columns as they were served, in the contract's types, and the columns of the answer.
+
+    `request` begins with 12 hex digits of the time in milliseconds; a row's prediction is named `<request>-<row>`, from 0. `moment` is in
+    seconds since 1970. Nobody may change the columns afterwards.
+    """
+
+    request: str
+    moment: float
+    version: int
+    cycle: int
+    role: Role
+    rows: Mapping[str, Values]
+    answers: Mapping[str, Values]
+
+    @property
+    def count(self) -> int:
+        """How many rows were answered."""
+        return len(next(iter(self.answers.values()), ()))
+
+
+def types_of(pipeline: Pipeline) -> dict[str, pa.DataType]:
+    """Give the Arrow types of the contract's columns and of the answers."""
+    raw = {name: ARROW[type(dtype)] for name, dtype in contract.dtypes(pipeline.contract).items()}
+    label = {"binary": pa.int64(), "multiclass": pa.string(), "regression": pa.float64()}[pipeline.kind]
+    return {**raw, "_predicted": label}
+
+
+def batch_of(served: Sequence[Served], types: Types, private: Iterable[str], server: str) -> pa.RecordBatch:
+    """Make one batch of requests that have the same columns; the `private` ones are left out, answers are named with an underscore before."""
+    counts = [part.count for part in served]
+
+    def spread(values: Iterable[Any]) -> list[Any]:
+        return list(itertools.chain.from_iterable(itertools.repeat(value, count) for value, count in zip(values, counts, strict=True)))
+
+    own = [
+        [f"{part.request}-{row}" for part, count in zip(served, counts, strict=True) for row in range(count)],
+        spread(round(part.moment * 1e6) for part in served),
+        spread(part.version for part in served),
+        spread(part.cycle for part in served),
+        spread(part.role for part in served),
+        spread(server for _ in served),
+    ]
+    columns = {field.name: pa.array(values, field.type) for field, values in zip(OWN, own, strict=True)}
+    for name in served[0].rows:
+        if name not in private:
+            columns[name] = array_of([part.rows[name] for part in served], types.get(name))
+    for name in served[0].answers:
+        columns[f"_{name}"] = array_of([part.answers[name] for part in served], types.get(f"_{name}"))
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def array_of(parts: Sequence[Values], dtype: pa.DataType | None) -> pa.Array:
+    """Put the parts of a column together, as `dtype` if that holds every value, else in a type of their own, else as text."""
+    values = list(itertools.chain.from_iterable(part.to_list() if isinstance(part, pl.Series) else part for part in parts))
+    with suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
+        found = pa.array(values)  # not as `dtype` at once: that would make 1 of 1.5
+        if dtype is not None and found.type != dtype and (dtype != pa.string() or pa.types.is_null(found.type)):
+            with suppress(pa.ArrowException):
+                return found.cast(dtype)
+        if found.type in ARROW.values():
+            return found
+    return pa.array([None if value is None else str(value).encode(errors="backslashreplace").decode() for value in values], pa.string())
+
+
+def grouped(served: Iterable[Served]) -> Iterator[list[Served]]:
+    """Part requests in groups of the same columns, each of at most 1,000 rows or of one request."""
+    open_groups: dict[tuple[str, ...], list[Served]] = {}
+    sizes: dict[tuple[str, ...], int] = {}
+    for part in served:
+        columns = (*part.rows, "", *part.answers)
+        if columns in open_groups and sizes[columns] + part.count > AT_ONCE:
+            yield open_groups.pop(columns)
+        if columns not in open_groups:
+            open_groups[columns], sizes[columns] = [], 0
+        open_groups[columns].append(part)
+        sizes[columns] += part.count
+    yield from open_groups.values()
+
+
+def column_of(known: Collection[str], name: str, dtype: pl.DataType) -> pl.Expr:
+    """Give a column of the log as it was served, also where its type has changed since and part of it lies in a column of its own."""
+    forms = [form for form in known if form == name or ((found := _AS.fullmatch(form)) is not None and found["name"] == name)]
+    return pl.coalesce([pl.col(form).cast(dtype, strict=False) for form in forms] or [pl.lit(None, dtype=dtype)])
+
+
+def raw_of(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Give the raw columns as they were served; a column whose type the contract has changed since lies beside the one of its name."""
+    beside: dict[str, list[str]] = {}
+    for name in rows.columns:
+        if (found := _AS.fullmatch(name)) is not None:
+            beside.setdefault(found["name"], []).append(name)
+    chosen = {name: _filled(rows, name, beside.get(name, [])) for name in columns}
+    return pl.DataFrame([column.alias(name) for name, column in chosen.items() if column is not None])
+
+
+def _filled(rows: pl.DataFrame, name: str, others: Sequence[str]) -> pl.Series | None:
+    """Give the first of a column's forms that has a value, or the column itself."""
+    forms = [form for form in (name, *others) if form in rows.columns]
+    return next((rows[form] for form in forms if rows[form].null_count() < rows.height), rows[forms[0]] if forms else None)
+
+
+def answers_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Give the columns of the answers by the names that models give them; those that no row has are left out."""
+    found = rows.select(name for name in rows.columns if name == "_predicted" or name.startswith("_p_"))
+    return found.select(column.alias(column.name[1:]) for column in found if column.null_count() < rows.height)
