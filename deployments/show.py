@@ -2,7 +2,7 @@
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
 - `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
-   "running_cycle", "receipt", "watched", "watch_note"}]}
+   "running_cycle", "receipt", "watched", "watch_note", "waiting", "withdrawn", "servers": [{"server", "url", "state", "seen_at", "quiet"}]}]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
@@ -20,8 +20,8 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from deployments import serving, watches
 from deployments import stack as servers
-from deployments import watches
 from deployments.plain import lines, said
 from deployments.watches import Watch
 from flows import pipelines
@@ -105,7 +105,10 @@ def status(*, as_json: bool) -> None:
         cells = (row["name"], str(row["champion"] or "-"), told, str(row["outstanding"]), _running(row), _eye(row), moment)
         table.add_row(*map(said, cells))
     console.print(table)
+    serving.show(console, [server for row in rows for server in row["servers"]])
     for row in rows:
+        if row["withdrawn"]:
+            console.print(said(f"Version {row['waiting']['candidate']['version']} of {row['name']} was withdrawn: {row['withdrawn']}."))
         if (asked := row["waiting"]) is not None:
             version = asked["candidate"]["version"]
             console.print(
@@ -161,6 +164,8 @@ def _state(name: str) -> dict[str, Any]:
         "running_cycle": running.id if running else None,
         "receipt": asdict(receipt) if receipt else None,
         "waiting": asdict(waiting) if waiting else None,
+        "servers": serving.servers(name),
+        "withdrawn": ledger.withdrawn(name, waiting.cycle) if waiting else None,
     }
 
 

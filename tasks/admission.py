@@ -104,22 +104,6 @@ def joined(parts: Sequence[Admitted]) -> Admitted:
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def listed(rows: Admitted) -> dict[str, list[Any]]:
-    """Give admitted rows as plain values, what is missing as None.
-
-    >>> listed({"a": np.array([1.0, np.nan])})
-    {'a': [1.0, None]}
-    """
-    return {name: _plain(values) for name, values in rows.items()}
-
-
-def _plain(values: NDArray[Any]) -> list[Any]:
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        return [None if missing else value for value, missing in zip(values.tolist(), np.isnan(values), strict=True)]
-    found: list[Any] = values.tolist()
-    return found
-
-
 def count(rows: Admitted) -> int:
     """Give the number of rows.
 

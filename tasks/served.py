@@ -10,14 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasks import contract
 from tasks.spec import Pipeline
 
 Role = Literal["champion", "canary", "shadow"]
-Values = Sequence[Any] | pl.Series
+Values = Sequence[Any] | pl.Series | NDArray[Any]
 Types = Mapping[str, pa.DataType]
 
 ARROW = {
@@ -46,8 +48,8 @@ AT_ONCE = 1_000  # rows of a batch: while one is made of Python's values, a requ
 class Served:
     """One request and what a version answered: raw columns as they were served, in the contract's types, and the columns of the answer.
 
-    `request` begins with 12 hex digits of the time in milliseconds; a row's prediction is named `<request>-<row>`, from 0. `moment` is in
-    seconds since 1970. Nobody may change the columns afterwards.
+    A missing value is null, in an array NaN too. `request` begins with 12 hex digits of the time in milliseconds; a row's prediction is named
+    `<request>-<row>`, from 0. `moment` is in seconds since 1970. Nobody may change the columns afterwards.
     """
 
     request: str
@@ -97,15 +99,22 @@ def batch_of(served: Sequence[Served], types: Types, private: Iterable[str], ser
 
 def array_of(parts: Sequence[Values], dtype: pa.DataType | None) -> pa.Array:
     """Put the parts of a column together, as `dtype` if that holds every value, else in a type of their own, else as text."""
-    values = list(itertools.chain.from_iterable(part.to_list() if isinstance(part, pl.Series) else part for part in parts))
+    values = joined(parts)
     with suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
-        found = pa.array(values)  # not as `dtype` at once: that would make 1 of 1.5
+        found = pa.array(values, from_pandas=isinstance(values, np.ndarray))  # not as `dtype` at once: that would make 1 of 1.5
         if dtype is not None and found.type != dtype and (dtype != pa.string() or pa.types.is_null(found.type)):
             with suppress(pa.ArrowException):
                 return found.cast(dtype)
         if found.type in ARROW.values():
             return found
     return pa.array([None if value is None else str(value).encode(errors="backslashreplace").decode() for value in values], pa.string())
+
+
+def joined(parts: Sequence[Values]) -> list[Any] | NDArray[Any]:
+    """Put the parts of a column together: arrays as an array, which takes the log a hundredth of the time."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate([np.asarray(part) for part in parts])
+    return list(itertools.chain.from_iterable(part.to_list() if isinstance(part, pl.Series) else part for part in parts))
 
 
 def grouped(served: Iterable[Served]) -> Iterator[list[Served]]:

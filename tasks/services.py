@@ -14,7 +14,8 @@ class Rollout:
     - `sticky`: columns that name an entity; all requests of one entity are then answered by the same version, and those of several by the
       champion. Without them it is by request.
     - It is withdrawn by itself, after `min_requests`, if more than `max_error_rate` of its requests fail beyond the champion's own rate, or if it
-      takes more than `max_slowdown` times as long as the champion, and 5 ms more (90th percentile; a shadow's waits are not counted); and at the first output that is not finite.
+      takes more than `max_slowdown` times as long as the champion, and 5 ms more (90th percentile; what a shadow waits is not counted); and at
+      the first output that is not finite.
     """
 
     mode: Literal["shadow", "canary"] = "shadow"

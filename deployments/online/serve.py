@@ -85,6 +85,7 @@ def main(words: Sequence[str]) -> None:
     """Serve until SIGTERM or SIGINT; requests that are being answered end first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.set_threshold(50_000, 20, 100)  # a request leaves no cycles behind; to look for some after every few takes as long as a prediction
+    sys.setswitchinterval(0.001)  # seconds; what keeps predictions or loads a version gives way to a request that soon
     given = parsed(words)
     try:
         spec = checked(given)

@@ -14,7 +14,6 @@ from deployments.online.reporter import Reporter
 from deployments.online.scorer import Answers, Scorer
 from deployments.online.trial import Tally
 from deployments.online.versions import Active, undefined
-from tasks import admission
 from tasks.admission import Admission, Admitted
 from tasks.errors import BrokenPipeline
 from tasks.predictions import PredictionLog
@@ -165,8 +164,7 @@ class Service:
         """Leave what was predicted to the log; without a file that says how, as the model's own definition does."""
         if self._log is None:
             self._log = PredictionLog(active.answerer.model.pipeline, self.server)
-        champion, answered = active.champion, {name: values.tolist() for name, values in answers.items()}
-        self._log.add(Served(request, time.time(), active.version, champion.cycle, role, admission.listed(rows), answered))
+        self._log.add(Served(request, time.time(), active.version, active.champion.cycle, role, rows, answers))
 
     def state(self) -> dict[str, Any]:
         """Say how the server is, in the form that /readyz and `ratchet status` show."""

@@ -13,6 +13,7 @@ from tests.benchmarks import (  # noqa: E402
     evaluation,
     history,
     ledger,
+    online,
     probe,
     registering,
     report,
@@ -40,6 +41,9 @@ NAMES = [
     "stopping",
     "probe",
     "report",
+    "online",
+    "swaps",
+    "starting",
 ]
 
 
@@ -62,6 +66,9 @@ def main() -> None:
         "stopping": lambda: stopping.stopping(runs),
         "probe": lambda: probe.probe(runs),
         "report": lambda: report.told(runs),
+        "online": lambda: online.online(min(runs, 3)),
+        "swaps": lambda: online.swaps(100 // part),
+        "starting": lambda: online.starting(runs),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),
