@@ -112,7 +112,9 @@ async def answered(service: Service, request: Request) -> Response:
         logger.error("A request could not be predicted: %s", failure(error))
         response = replies.problem(422, "features", "The pipeline's features do not run on these rows.")
     except Undefined:
-        response = replies.problem(500, "undefined", "The model gave an undefined or infinite figure for these rows; it is not passed on.")
+        response = replies.problem(
+            422, "undefined", "The model has no finite figure for these rows; are their values in a range that it was trained on?"
+        )
     except TimeoutError:
         response = replies.problem(504, "timeout", f"The prediction took more than {service.limits.timeout:g} s.")
     except Exception as error:  # the model's own code may raise anything; the request fails, and the server goes on

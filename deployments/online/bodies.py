@@ -56,8 +56,8 @@ def _json(body: bytes, admission: Admission, most: int, _: Source) -> Admitted:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused(f"The body is no JSON: {error}.") from error
-    if not isinstance(given, dict) or len(given.keys() & {"rows", "columns"}) != 1:
-        raise Refused('Expected an object with either "rows", a list of objects, or "columns", an object of lists.')
+    if not isinstance(given, dict) or list(given) not in (["rows"], ["columns"]):
+        raise Refused('Expected an object with either "rows", a list of objects, or "columns", an object of lists, and nothing else.')
     if "columns" in given:
         return admission.admit(_columns(given["columns"]))
     rows = given["rows"]

@@ -31,7 +31,8 @@ _STATUSES = {
     "413": "More rows or bytes than a request may have.",
     "415": "A body of a kind that is not read.",
     "421": "The server answers on loopback alone.",
-    "422": "Rows that break the contract; each is named.",
+    "422": "Rows that break the contract, each is named, or for which the model has no finite figure.",
+    "500": "The model failed.",
     "503": "No model answers, or too many requests are being answered.",
     "504": "The prediction took too long.",
 }
@@ -95,12 +96,17 @@ def _predict(name: str, active: Active | None) -> dict[str, Any]:
     worked: dict[str, Any] = {"rows": []}
     if active is not None:
         row, worked = _row(active.answerer.admission), {"rows": [example(active)]}
-    columns = {key: {"type": "array", "items": value} for key, value in row.get("properties", {}).items()}
+    columns = {key: {"type": "array", "minItems": 1, "items": value} for key, value in row.get("properties", {}).items()}
     wide = {"type": "object", "properties": columns, "required": list(columns)}
     body = {
         "oneOf": [
-            {"type": "object", "properties": {"rows": {"type": "array", "minItems": 1, "items": row}}, "required": ["rows"]},
-            {"type": "object", "properties": {"columns": wide}, "required": ["columns"]},
+            {
+                "type": "object",
+                "properties": {"rows": {"type": "array", "minItems": 1, "items": row}},
+                "required": ["rows"],
+                "additionalProperties": False,
+            },
+            {"type": "object", "properties": {"columns": wide}, "required": ["columns"], "additionalProperties": False},
         ]
     }
     raw = {"schema": {"type": "string", "format": "binary"}}

@@ -278,7 +278,7 @@ def test_what_is_no_arrow_stream_is_refused(mine: TestClient, body: bytes) -> No
 
 
 def test_a_figure_that_is_not_finite_is_not_passed_on(mine: TestClient) -> None:
-    assert problem(posted(mine, [{"x": 1.0, "word": "endless"}]))[:2] == (500, "undefined")
+    assert problem(posted(mine, [{"x": 1.0, "word": "endless"}]))[:2] == (422, "undefined")
 
 
 def test_a_model_or_features_that_fail_tell_nothing_of_the_rows(mine: TestClient, caplog: pytest.LogCaptureFixture) -> None:
