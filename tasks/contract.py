@@ -61,8 +61,8 @@ def row_by_row(contract: Any) -> bool:
     return alone and not schema.checks and not schema.unique and not any(column.unique for column in schema.columns.values())
 
 
-def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
-    """Give an entry for every rule of the contract that a row breaks.
+def check(typed: pl.DataFrame, contract: Any, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Give an entry for every rule of the contract that a row breaks; with `columns`, for the rules of each of these alone.
 
     Pandera's own switches cannot turn the check off.
 
@@ -73,10 +73,23 @@ def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
     depth = pandera.config.ValidationDepth.SCHEMA_AND_DATA
     try:
         with pandera.config.config_context(validation_enabled=True, validation_depth=depth):
-            contract.to_schema().validate(frame, lazy=True)
+            _schema(contract, columns).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         return _described(error.failure_cases, typed)
     return pl.DataFrame(schema=FAILURE)
+
+
+def _schema(contract: Any, columns: Sequence[str] | None) -> Any:
+    """Give the contract as pandera checks it, or with `columns` what it asks of each value of these.
+
+    A rule about several columns may need one that is not there, and one about all rows would be laid to some of them only.
+    """
+    whole = contract.to_schema()
+    if columns is None:
+        return whole
+    parts = {name: whole.columns[name] for name in columns}
+    alone = {name: pandera.polars.Column(part.dtype, part.checks, nullable=part.nullable) for name, part in parts.items()}
+    return pandera.polars.DataFrameSchema(alone)
 
 
 def _described(cases: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:

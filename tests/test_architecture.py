@@ -21,6 +21,7 @@ BASE = {
     "tasks.budget",
     "tasks.evidence",
     "tasks.records",
+    "tasks.scorings",
     "tasks.errors",
     "tasks.settings",
 }
@@ -43,6 +44,7 @@ PARTS = {
     "tasks.metrics",
     "tasks.notices",
     "tasks.page",
+    "tasks.parts",
     "tasks.plots",
     "tasks.provenance",
     "tasks.ranks",
@@ -71,6 +73,7 @@ OWNERS = {
         "tasks.stores.ledger.outbox",
         "tasks.stores.ledger.proposals",
         "tasks.stores.ledger.receipts",
+        "tasks.stores.ledger.scorings",
     },
     "typer": {"deployments.command"},
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = sa.MetaData()
 
@@ -154,6 +154,25 @@ letters = sa.Table(
     _column("at"),
     sa.UniqueConstraint("queue", "message"),
 )
+scorings = sa.Table(
+    "scorings",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("sha256"),
+    _column("version", sa.Integer),
+    _column("output"),
+    _column("form"),
+    _column("file"),
+    _column("state"),
+    _column("rows", sa.BigInteger),
+    _column("rejected", sa.BigInteger),
+    _column("reason", sa.Text, nullable=True),
+    _column("outputs", sa.Text),
+    _column("at"),
+    _column("ended_at", nullable=True),
+    sa.UniqueConstraint("pipeline", "sha256", "version", "output", "form"),
+)
 # What brings a ledger from the version before to this one; tables that are new are made before.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: (
@@ -168,4 +187,5 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "DROP INDEX IF EXISTS arrivals_by_state",
         "DROP INDEX IF EXISTS arrivals_by_original",
     ),
+    4: (),  # the table of scorings is new
 }
