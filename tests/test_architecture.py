@@ -50,6 +50,7 @@ PARTS = {
     "tasks.ranks",
     "tasks.resample",
     "tasks.sample",
+    "tasks.scored",
     "tasks.serving",
     "tasks.staging",
     "tasks.sums",

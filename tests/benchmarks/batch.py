@@ -98,6 +98,15 @@ def batch(runs: int, sizes: tuple[int, ...]) -> None:
                 our.append(_child(OURS, source, place / f"out-{rows}-{number}"))
             a, b = median(our), median(floor)
             note = f"CPU {a.cpu:.1f} and {b.cpu:.1f} s; bare peak {b.peak:,.0f} MB"
-            tell(f"batch scoring of {rows:,} rows x 12, rows per s", runs, rows / a.wall, rows / b.wall, 0.8, "rows", at_least=True, note=note)
+            tell(
+                f"batch scoring of {rows:,} rows x 12, rows per s",
+                runs,
+                rows / a.wall,
+                rows / b.wall,
+                0.8,
+                "rows",
+                at_least=True,
+                note=note,
+            )
             tell(f"  peak memory against {LIMIT:,} MB", runs, a.peak, LIMIT, 1.0, "MB")
             source.unlink()
