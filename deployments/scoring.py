@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -56,6 +55,7 @@ def _all(asked: Order, looks: tuple[Look, ...]) -> list[Scored]:
         _Rate(),
         TimeRemainingColumn(),
     )
+    shown = Console(stderr=True)
     with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as progress:
         return [_one(asked, look, progress) for look in looks]
 

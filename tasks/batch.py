@@ -162,11 +162,11 @@ def _parts(asked: Order, pinned: Pinned, look: Look, path: Path, room: Path, tel
     """Make the parts that are not finished yet, one after the other, and give all; and what there is to note about the input."""
     model = _model(pinned)
     columns, done, extra = frames.known_in_time(model.pipeline), parts.finished(room), set[str]()
-    size = parts.rows_of_part(len(columns))
+    size = parts.rows_of_block(len(columns))
     chunks = formats.chunks(formats.unpacked(path, look.name, room), look.name, columns, asked.source)
     part = parts.Part(-1)
-    for block in parts.blocks(chunks):
-        number = (block["_row"][0] - 1) // size
+    for block in parts.blocks(chunks, size):
+        number = (block["_row"][0] - 1) // (size * parts.BLOCKS)
         if number != part.number:
             _finish(part, room, pinned, done)
             part = parts.Part(number)

@@ -13,8 +13,8 @@ import polars as pl
 
 from tasks.scorings import Form
 
-BLOCK = 50_000  # rows that are checked and predicted together
-CELLS = 6_000_000  # of a part, which is in memory until it is written
+ROWS, CELLS = 250_000, 3_000_000  # of a block, at most: what is checked and predicted together
+BLOCKS = 2  # of a part, which is in memory until it is written
 REJECTED = {"_file": pl.String, "_row": pl.Int64, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
 _MOMENTS = "%Y-%m-%dT%H:%M:%S%.f"
 
@@ -29,16 +29,16 @@ class Finished:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def rows_of_part(columns: int) -> int:
-    """Give how many rows a part is made of, so that it holds about `CELLS` cells, in whole blocks.
+def rows_of_block(columns: int) -> int:
+    """Give how many rows a block has: fewer where they are wide.
 
-    >>> rows_of_part(12), rows_of_part(10_000)
-    (500000, 50000)
+    >>> rows_of_block(12), rows_of_block(300), rows_of_block(10_000)
+    (250000, 10000, 1000)
     """
-    return max(1, CELLS // columns // BLOCK) * BLOCK
+    return max(1_000, min(ROWS, CELLS // columns))
 
 
-def blocks(chunks: Iterable[pl.DataFrame], size: int = BLOCK) -> Iterator[pl.DataFrame]:
+def blocks(chunks: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
     """Regroup chunks, in their order, into blocks of `size` rows; the last one may be smaller."""
     waiting: list[pl.DataFrame] = []
     rows = 0
