@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
