@@ -22,7 +22,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import contract, formats, frames, parts, serving, settings
-from tasks.errors import BrokenPipeline, Changed, DiskFull, SourceUnavailable, Unreadable, UserError
+from tasks.errors import BrokenPipeline, Changed, DiskFull, Unreadable, UserError
 from tasks.records import Champion, Look
 from tasks.scorings import FORMS, Form, Pinned, Scored
 from tasks.spec import Pipeline, Source
@@ -87,7 +87,7 @@ def score(asked: Order, look: Look, sha256: str | None = None, tell: Tell = lamb
 
     Raises:
         DiskFull: if there is no space; what was finished is kept for the next time.
-        UserError: if the output cannot be written.
+        UserError: if the output cannot be written, or S3 does not answer (SourceUnavailable).
         ModelRejected, Unreachable: if the model cannot be loaded.
     """
     began, blank = time.monotonic(), Scored(look.name, look.uri, "missed")
@@ -97,13 +97,16 @@ def score(asked: Order, look: Look, sha256: str | None = None, tell: Tell = lamb
         fetched = files.fetch(look, files.spool(f"{asked.pipeline.name}.scoring"))
         if sha256 not in (None, fetched.sha256):
             raise Changed("It is not the file that was observed any more.")
+    except (Changed, PermissionError) as error:
+        return replace(blank, reason=str(error))
+    try:
         made = _once(asked, look, fetched, tell)
-        if not files.is_local(look):
-            fetched.path.unlink(missing_ok=True)
     except BlockingIOError:
-        made = replace(blank, reason="Another process is scoring it at this moment.")
-    except (Changed, SourceUnavailable, BrokenPipeline, PermissionError) as error:
+        return replace(blank, reason="Another process is scoring it at this moment.")
+    except (Changed, BrokenPipeline) as error:
         made = replace(blank, reason=str(error))
+    if not files.is_local(look):
+        fetched.path.unlink(missing_ok=True)
     return replace(made, seconds=round(time.monotonic() - began, 3))
 
 

@@ -96,7 +96,7 @@ def _entry(bucket: str, key: str) -> Any:
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def _explained(uri: str, what: str = "list", rights: str = _RIGHTS) -> Iterator[None]:
     import botocore.exceptions as failures
 
     try:
@@ -106,17 +106,17 @@ def _explained(uri: str) -> Iterator[None]:
             f"There are no S3 credentials for {uri}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
         ) from error
     except failures.ClientError as error:
-        raise SourceUnavailable(_told(error, f"list {uri}")) from error
+        raise SourceUnavailable(_told(error, f"{what} {uri}", rights)) from error
     except failures.BotoCoreError as error:
         raise SourceUnavailable(f"S3 does not answer for {uri}: {error}. Is AWS_ENDPOINT_URL right, and the network up?") from error
 
 
-def _told(error: "ClientError", what: str) -> str:
+def _told(error: "ClientError", what: str, rights: str = _RIGHTS) -> str:
     """Say what S3 answered instead of doing what was asked, and what to do about it."""
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     if status >= 500 or code == "SlowDown":
         return f"S3 cannot {what} now: {code}, asked {RETRIES + 1} times. Nothing is lost: it is asked again. If it stays so, see the server's status."
-    return f"S3 refuses to {what}: {code}. {_ADVICE.get(code, _RIGHTS)}"
+    return f"S3 refuses to {what}: {code}. {_ADVICE.get(code, rights)}"
 
 
 def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
@@ -170,7 +170,7 @@ def put(file: Path, uri: str) -> bool:
 
     bucket, key = split(uri)
     client = _client(settings.read().s3_endpoint)
-    with file.open("rb") as content, _explained(uri):
+    with file.open("rb") as content, _explained(uri, "take", "Allow s3:PutObject and s3:GetObject to these credentials."):
         digest = hashlib.file_digest(content, "sha256").hexdigest()
         content.seek(0)
         try:

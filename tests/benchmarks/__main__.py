@@ -8,6 +8,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RATCHET_SETTLE", "0")
 
 from tests.benchmarks import (  # noqa: E402
+    batch,
     burst,
     cycle,
     evaluation,
@@ -40,6 +41,7 @@ NAMES = [
     "stopping",
     "probe",
     "report",
+    "batch",
 ]
 
 
@@ -62,6 +64,7 @@ def main() -> None:
         "stopping": lambda: stopping.stopping(runs),
         "probe": lambda: probe.probe(runs),
         "report": lambda: report.told(runs),
+        "batch": lambda: batch.batch(min(runs, 3), (1_000_000 // part, 5_000_000 // part)),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),
