@@ -1,7 +1,7 @@
 """Batch scoring from the command line: no server is needed where the champion's verified copy is in the home."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -63,13 +63,9 @@ def _all(asked: Order, looks: tuple[Look, ...]) -> list[Scored]:
 
 def _one(asked: Order, look: Look, progress: Progress) -> Scored:
     bar = progress.add_task(plain(look.name), total=_rows(look))
-    made = batch.score(asked, look, tell=_teller(progress, bar))
+    made = batch.score(asked, look, tell=partial(progress.advance, bar))
     progress.remove_task(bar)
     return made
-
-
-def _teller(progress: Progress, bar: object) -> Callable[[int], None]:
-    return lambda rows: progress.advance(bar, rows)  # type: ignore[arg-type]
 
 
 def _rows(look: Look) -> int | None:

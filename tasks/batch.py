@@ -31,7 +31,6 @@ from tasks.stores import files, kept, ledger, models, places
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[int], None]
-OWN = {"predicted", "_version", "_scored_at", "_file", "_row"}
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ def _once(asked: Order, look: Look, fetched: files.Fetched, tell: Tell) -> Score
     )
     if pinned.state == "done":
         return _told(look, pinned, "known")
-    name = f"{_stem(look.name)}-{pinned.sha256[:12]}-v{pinned.version}"
-    with places.room(asked.output, f"{name}.{pinned.form}") as room, _disk(asked.output):
+    name = f"{_stem(pinned.file)}-{pinned.sha256[:12]}-{pinned.pipeline}-v{pinned.version}"
+    with places.room(asked.output, f"{name}.{pinned.form}.{re.sub(r'[^0-9]', '', pinned.at)}") as room, _disk(asked.output):
         try:
             made, notes = _parts(asked, pinned, look, fetched.path, room, tell)
         except Unreadable as error:
@@ -164,18 +163,20 @@ def _told(look: Look, pinned: Pinned, outcome: str) -> Scored:
 def _parts(asked: Order, pinned: Pinned, look: Look, path: Path, room: Path, tell: Tell) -> tuple[list[parts.Finished], tuple[str, ...]]:
     """Make the parts that are not finished yet, one after the other, and give all; and what there is to note about the input."""
     model = _model(pinned)
-    columns, done, extra = frames.known_in_time(model.pipeline), parts.finished(room), set[str]()
-    size = parts.rows_of_block(len(columns))
+    columns, extra = frames.known_in_time(model.pipeline), set[str]()
+    height = parts.rows_of_block(len(columns))
+    size = height * parts.BLOCKS
+    done = parts.finished(room, size)
     chunks = formats.chunks(formats.unpacked(path, look.name, room), look.name, columns, asked.source)
-    part = parts.Part(-1)
-    for block in parts.blocks(chunks, size):
-        number = (block["_row"][0] - 1) // (size * parts.BLOCKS)
+    part = parts.Part(-1, size)
+    for block in parts.blocks(chunks, height):
+        number = (block["_row"][0] - 1) // size
         if number != part.number:
             _finish(part, room, pinned, done)
-            part = parts.Part(number)
+            part = parts.Part(number, size)
+        extra |= set(block.columns) - {"_row", *contract.dtypes(model.pipeline.contract)}
         if number not in done:
             part.add(block.height, *predicted(model, pinned, block))
-            extra |= set(block.columns) - {"_row", *contract.dtypes(model.pipeline.contract)}
         tell(block.height)
     _finish(part, room, pinned, done)
     note = f"{look.name} has columns that the contract does not have; they are left out: {sorted(extra)}."
@@ -214,13 +215,13 @@ def predicted(model: kept.Loaded, pinned: Pinned, raw: pl.DataFrame) -> tuple[pl
 
 
 def _with_origin(good: pl.DataFrame, answers: pl.DataFrame, pinned: Pinned) -> pl.DataFrame:
-    own = {"_version": pl.lit(pinned.version, dtype=pl.Int64), "_scored_at": pl.lit(_moment(pinned.at)), "_file": pl.lit(pinned.file)}
-    rows = good["_row"]
-    return good.drop("_row").hstack(answers).with_columns(**own).with_columns(rows)
-
-
-def _moment(at: str) -> datetime:
-    return datetime.fromisoformat(at)
+    """Put the rows, their predictions, and where both come from side by side."""
+    twice = sorted(set(good.columns) & set(answers.columns))
+    if twice:
+        raise BrokenPipeline(f"The contract of {pinned.pipeline!r} has columns named {twice}, as the predictions have. Rename them.")
+    at = datetime.fromisoformat(pinned.at)
+    own = {"_version": pl.lit(pinned.version, dtype=pl.Int64), "_scored_at": pl.lit(at), "_file": pl.lit(pinned.file)}
+    return good.drop("_row").hstack(answers).with_columns(**own).with_columns(good["_row"])
 
 
 def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:

@@ -21,9 +21,10 @@ _MOMENTS = "%Y-%m-%dT%H:%M:%S%.f"
 
 @dataclass(frozen=True)
 class Finished:
-    """A part that is made: how many rows it was made of, how many of them were rejected, and its files by what they hold."""
+    """A part that is made: of how many rows, and how many of them were rejected; its files by what they hold. Whole parts have `size` rows."""
 
     number: int
+    size: int
     rows: int
     rejected: int
     files: dict[str, str] = field(default_factory=dict)
@@ -58,8 +59,8 @@ def blocks(chunks: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
 class Part:
     """One part while it is made."""
 
-    def __init__(self, number: int) -> None:
-        self.number, self._rows, self._rejected = number, 0, 0
+    def __init__(self, number: int, size: int) -> None:
+        self.number, self._size, self._rows, self._rejected = number, size, 0, 0
         self._good: list[pl.DataFrame] = []
         self._bad: list[pl.DataFrame] = []
 
@@ -78,7 +79,7 @@ class Part:
             scrap = into / f"{name}.tmp"
             _write(pl.concat(held[kind], rechunk=False), scrap, form)
             scrap.rename(into / name)
-        made = Finished(self.number, self._rows, self._rejected, files)
+        made = Finished(self.number, self._size, self._rows, self._rejected, files)
         note = into / f"{self.number:05d}.json"
         note.with_suffix(".tmp").write_text(json.dumps(asdict(made)))
         note.with_suffix(".tmp").rename(note)
@@ -92,7 +93,7 @@ def _write(frame: pl.DataFrame, path: Path, form: Form) -> None:
         frame.write_csv(path, datetime_format=_MOMENTS)
 
 
-def finished(room: Path) -> dict[int, Finished]:
-    """Give the parts in a room that are finished, by number."""
+def finished(room: Path, size: int) -> dict[int, Finished]:
+    """Give the parts of that size in a room that are finished, by number; those of another version's size are of no use."""
     notes = [Finished(**json.loads(note.read_text())) for note in sorted(room.glob("[0-9]*.json"))]
-    return {made.number: made for made in notes}
+    return {made.number: made for made in notes if made.size == size}

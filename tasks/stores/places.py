@@ -45,7 +45,8 @@ def room(place: str, name: str) -> Iterator[Path]:
         UserError: if the place cannot be written.
         DiskFull: if there is no space.
     """
-    directory = (settings.read().work / "rooms" if place.startswith("s3://") else Path(place)) / f".{name}"
+    away = settings.read().work / "rooms" / hashlib.sha256(place.encode()).hexdigest()[:12]
+    directory = (away if place.startswith("s3://") else Path(place)) / f".{name}"
     with _explained(place):
         directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory):

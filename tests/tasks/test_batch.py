@@ -21,6 +21,7 @@ from tasks.stores import ledger, places
 from tests.championed import champion
 from tests.landing import toy_rows
 from tests.stored import amounts_rows, sorts_rows
+from tests.waiting import until
 
 ISO = "%Y-%m-%dT%H:%M:%S"
 OWN = ["predicted", "p_1", "_version", "_scored_at", "_file", "_row"]
@@ -280,25 +281,50 @@ def written_visibly(place: Path) -> list[str]:
     return [path.name for path in (place / "out").rglob("*") if path.is_file() and not path.parent.name.startswith(".")]
 
 
+SLOWLY = """
+import sys
+from pathlib import Path
+from tasks import parts
+parts.rows_of_block = lambda columns: 2_500
+from tests.tasks.test_batch import ask
+print(ask(Path(sys.argv[1]))[0].outcome)
+"""
+
+
 @pytest.mark.slow
-def test_kills_at_any_moment_lose_no_row_and_double_none(place: Path) -> None:
-    toy_rows(400_000).write_parquet(place / "in" / "a.parquet")
-    code = "import sys; from tasks import parts; parts.rows_of_block = lambda columns: 5_000; from tests.tasks.test_batch import ask; "
-    words = [sys.executable, "-c", f"{code}from pathlib import Path; print(ask(Path(sys.argv[1]))[0].outcome)", str(place)]
-    for seconds in (1.2, 1.6, 2.0, 2.4, 2.8, None):
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                told, _ = process.communicate(timeout=seconds or 120)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-    assert told.strip() in ("scored", "known")
+def test_kills_at_any_moment_lose_no_row_and_double_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_rows(200_000).write_parquet(place / "in" / "a.parquet")
+    for wanted in (1, 11, 27):
+        with subprocess.Popen([sys.executable, "-c", SLOWLY, str(place)], stdout=subprocess.DEVNULL) as process:
+            until(lambda wanted=wanted: len(list((place / "out").glob(".*/*.json"))) >= wanted, "the parts", 120)  # type: ignore[misc]
+            process.kill()
+        assert written_visibly(place) == []
+    monkeypatch.setattr(parts, "rows_of_block", lambda columns: 2_500)
+    (made,) = ask(place)
+    assert (made.outcome, made.rows, made.rejected) == ("scored", 200_000, 0)
     found = predictions(place)
-    assert found["_row"].to_list() == list(range(1, 400_001))
-    wanted = score.load("models:/toy@champion", pipelines.get("toy")).predict(toy_rows(400_000))
-    assert found["p_1"].to_list() == wanted["p_1"].to_list()
+    assert found["_row"].to_list() == list(range(1, 200_001))
+    wanted_chances = score.load("models:/toy@champion", pipelines.get("toy")).predict(toy_rows(200_000))["p_1"]
+    assert found["p_1"].to_list() == wanted_chances.to_list()
     (row,) = ledger.list_scorings("toy")
-    assert (row.state, row.rows, row.rejected) == ("done", 400_000, 0)
+    assert (row.state, row.rows, row.rejected) == ("done", 200_000, 0)
+
+
+def test_parts_that_were_made_with_another_size_are_made_anew(place: Path) -> None:
+    toy_rows(4_000).write_parquet(place / "in" / "a.parquet")
+    told: list[int] = []
+
+    def stop(rows: int) -> None:
+        told.append(rows)
+        if len(told) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as context, pytest.raises(KeyboardInterrupt):
+        small_parts(context)
+        ask(place, tell=stop)
+    assert len(list((place / "out").glob(".*/*.json"))) == 2
+    assert [(made.outcome, made.rows) for made in ask(place)] == [("scored", 4_000)]
+    assert predictions(place)["_row"].to_list() == list(range(1, 4_001))
 
 
 def test_an_input_that_another_process_scores_is_left_to_it(place: Path) -> None:
@@ -420,3 +446,34 @@ def test_scorings_are_pinned_once_on_every_kind_of_ledger(new_ledger: Callable[[
 def test_the_order_goes_to_the_declared_place_or_one_in_the_home(place: Path, home: Path) -> None:
     asked = batch.order(pipelines.get("toy"), None, "parquet", str(place / "in"))
     assert asked.output == str(home / "scored" / "toy")
+
+
+def test_two_pipelines_share_a_place_and_do_not_meet(place: Path) -> None:
+    text = pipelines.path("toy").read_text().replace('name="toy"', 'name="twin"')
+    (place / "twin").mkdir()
+    (place / "twin" / "twin.py").write_text(text)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RATCHET_PIPELINES", f"{pipelines.path('toy').parent}:{place / 'twin'}")
+        champion(place / "other", name="twin", rows=toy_rows(300, flip=True))
+        toy_rows(20).write_parquet(place / "in" / "a.parquet")
+        assert [ask(place, name=name)[0].outcome for name in ("toy", "twin")] == ["scored", "scored"]
+    assert predictions(place).height == 40
+
+
+def test_the_same_content_under_another_name_goes_on_with_what_was_begun(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch)
+    toy_rows(2_500).write_parquet(place / "in" / "b.parquet")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(place), "2"], capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    toy_rows(2_500).write_parquet(place / "in" / "a.parquet")
+    assert [made.outcome for made in ask(place)] == ["scored", "known"]
+    assert [path.name.partition("-")[0] for path in (place / "out" / "predictions").iterdir()] == ["b"] * 3
+    assert not list((place / "out").glob(".*"))
+
+
+def test_a_contract_that_has_a_column_named_like_a_prediction_is_told_so(place: Path, tmp_path: Path) -> None:
+    text = pipelines.path("toy").read_text().replace("    after: float\n", "    after: float\n    p_1: float\n")
+    champion(place, version=2, definition=text)
+    toy_rows(5).with_columns(p_1=pl.lit(0.5)).write_parquet(place / "in" / "a.parquet")
+    (made,) = ask(place)
+    assert (made.outcome, "columns named ['p_1']" in (made.reason or "")) == ("missed", True)
