@@ -9,11 +9,11 @@ from typing import Any
 from deployments import show
 from deployments.plain import said
 from flows import pipelines
-from flows.training import source_of
+from flows.streams import KINDS, stream
 from tasks.errors import UserError
 from tasks.records import Arrival, Look
 from tasks.stores import files, ledger
-from tasks.triggers import Receipt
+from tasks.triggers import Receipt, pipeline_of, stream_of
 
 console = show.console
 RECEIPTS = 20  # that are shown of one version
@@ -28,8 +28,19 @@ class Told:
     decision: dict[str, Any] | None
 
 
+def named(name: str, kind: str) -> str:
+    """Name the stream of one of a pipeline's sources; "" is that of the rows to train on.
+
+    Raises:
+        UserError: if no pipeline has such a source.
+    """
+    if kind not in KINDS:
+        raise UserError(f"There is no source {kind!r}; expected {', '.join(filter(None, KINDS))}, or none for the rows to train on.")
+    return stream_of(name, kind)
+
+
 def arrivals(name: str, limit: int, *, as_json: bool, unseen: bool) -> None:
-    """Show the newest arrivals and count all of them; with `unseen`, also what lies at the source and is none, and why."""
+    """Show a stream's newest arrivals and count all of them; with `unseen`, also what lies at the source and is none, and why."""
     show.arrivals(name, limit, as_json=as_json)
     if as_json:
         return
@@ -47,7 +58,8 @@ def arrivals(name: str, limit: int, *, as_json: bool, unseen: bool) -> None:
 
 def _unseen(name: str) -> Iterator[str]:
     """Say of everything at the source that is no arrival why it is none."""
-    entries = list(files.look(source_of(pipelines.get(name))))
+    pipeline, _, kind = name.partition(":")
+    entries = list(files.look(stream(pipelines.get(pipeline), kind).uri))
     yield from (f"ignored  {entry}" for entry in entries if isinstance(entry, str))
     looks = [entry for entry in entries if isinstance(entry, Look)]
     for first in range(0, len(looks), 500):
@@ -95,7 +107,7 @@ def _cycle(name: str, number: int) -> ledger.Cycle | None:
 
 def _unknown(name: str, file: str) -> str:
     """Say what the source says of a file that is no arrival."""
-    pipelines.path(name)
+    pipelines.path(pipeline_of(name))
     for line in _unseen(name):
         if f" {Path(file).name}" in line.replace("/", " "):
             return f"{file!r} is no arrival of {name!r}: {line}"

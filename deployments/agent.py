@@ -24,7 +24,7 @@ from flows.arrival import Watcher
 from flows.embedded import impatient
 from tasks.errors import RatchetError, Unreachable
 from tasks.stores import ledger
-from tasks.triggers import APPROVAL, TRAINING, Receipt
+from tasks.triggers import Receipt, pipeline_of
 
 if TYPE_CHECKING:
     from deployments.registration import Registered
@@ -42,7 +42,7 @@ class Agent:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.dispatcher = Dispatcher(self._ended)
-        self._watchers: dict[str, Watcher] = {}
+        self._watchers: dict[str, Watcher] = {}  # by stream
         self._registered: dict[str, Registered] = {}
         self._tried: dict[str, tuple[str, float]] = {}
         self._files: dict[str, str] = {}
@@ -73,12 +73,12 @@ class Agent:
                 return
 
     def _watches(self) -> dict[str, Watch]:
-        found = {}
-        for name, file in self._files.items():
-            watcher, fault = self._watchers.get(name), self._faults.get(name, "")
-            found[name] = Watch(file, "", False, fault)
-            if watcher is not None:
-                found[name] = Watch(file, watcher.watched.source, watcher.watching, watcher.note or fault)
+        found = {name: Watch(file, "", False, self._faults.get(name, "")) for name, file in self._files.items()}
+        for stream, watcher in self._watchers.items():
+            if (of := found.get(pipeline_of(stream))) is not None:
+                found[stream] = Watch(
+                    of.file, watcher.watched.source, watcher.watching, watcher.note or self._faults.get(pipeline_of(stream), "")
+                )
         return found
 
     def _publish(self, found: dict[str, Watch]) -> dict[str, Watch]:
@@ -99,13 +99,13 @@ class Agent:
         """See which deployments Prefect does not know any more: they were deleted, or its database is an old one that was brought back."""
         known = set()
         with get_client(sync_client=True) as client:
-            wanted = [identity for found in self._registered.values() for identity in (found.deployment, found.approval)]
+            wanted = [identity for found in self._registered.values() for identity in found.deployments]
             for start in range(0, len(wanted), reconcile.MOST):
                 page = DeploymentFilter(id=DeploymentFilterId(any_=wanted[start : start + reconcile.MOST]))
                 there = client.read_deployments(deployment_filter=page, sort=DeploymentSort.NAME_ASC, limit=reconcile.MOST)
                 known |= {deployment.id for deployment in there}
         for name, found in self._registered.items():
-            if not {found.deployment, found.approval} <= known:
+            if not found.deployments.keys() <= known:
                 self._register_anew(name)
 
     def _register_anew(self, name: str) -> None:
@@ -116,13 +116,13 @@ class Agent:
         """Watch what is new or was edited; leave alone what has been removed."""
         known = {name: pipelines.digest(name) for name in pipelines.names()}
         self._files = {name: str(pipelines.path(name)) for name in known}
-        for name in self._watchers.keys() - known.keys():
+        for name in self._registered.keys() - known.keys():
             self._leave_alone(name)
             self._tried.pop(name, None)
         for name, digest in known.items():
-            watcher, (tried, at) = self._watchers.get(name), self._tried.get(name, ("", 0.0))
-            good = watcher is not None and watcher.alive and not watcher.held and watcher.watched.digest == digest
-            if good and name not in self._missing:
+            watchers, (tried, at) = self._watchers_of(name), self._tried.get(name, ("", 0.0))
+            good = all(watcher.alive and not watcher.held and watcher.watched.digest == digest for watcher in watchers)
+            if watchers and good and name not in self._missing:
                 continue
             if tried != digest or time.monotonic() - at > 12 * EVERY:
                 self._tried[name] = (digest, time.monotonic())
@@ -136,22 +136,28 @@ class Agent:
             if not self.stop.is_set():
                 self._not_registered(name, error)
             return
-        if name in self._watchers:
+        if name in self._registered:
             self._leave_alone(name)
         self._missing.discard(name)
         self._faults.pop(name, None)
         self._registered[name] = found
-        self.dispatcher.deployments |= {found.deployment: TRAINING, found.approval: APPROVAL}
-        self.dispatcher.limits[found.deployment] = found.watched.retrain["time_limit"]
-        self._watchers[name] = Watcher(found.watched, self.dispatcher.nudge, self._start)
-        self._watchers[name].begin()
-        logger.info("%s: watching %s", name, found.watched.source)
+        self.dispatcher.deployments |= found.deployments
+        for branch in found.branches:
+            stream = branch.watched.name
+            self.dispatcher.limits[branch.deployment] = branch.watched.retrain["time_limit"]
+            self._watchers[stream] = Watcher(branch.watched, self.dispatcher.nudge, self._start)
+            self._watchers[stream].begin()
+            logger.info("%s: watching %s", stream, branch.watched.source)
+
+    def _watchers_of(self, name: str) -> list[Watcher]:
+        return [watcher for stream, watcher in self._watchers.items() if pipeline_of(stream) == name]
 
     def _leave_alone(self, name: str) -> None:
-        """Watch a pipeline's source no more, and start no runs of it."""
-        self._watchers.pop(name).end()
+        """Watch a pipeline's sources no more, and start no runs of it."""
         old = self._registered.pop(name)
-        for identity in (old.deployment, old.approval):
+        for branch in old.branches:
+            self._watchers.pop(branch.watched.name).end()
+        for identity in old.deployments:
             self.dispatcher.deployments.pop(identity, None)
 
     def _not_registered(self, name: str, error: RatchetError) -> None:
@@ -164,26 +170,26 @@ class Agent:
         logger.error("%s: its file cannot be used: %s", name, error)
         why = Receipt("skipped", "pipeline", f"its file cannot be used: {error}")
         self._faults[name] = why.why
-        if name in self._watchers:
-            self._watchers[name].hold(why)
-        else:
+        for watcher in self._watchers_of(name):
+            watcher.hold(why)
+        if name not in self._registered:
             ledger.record(name, why)
 
-    def _start(self, name: str, about: str) -> Receipt | None:
+    def _start(self, stream: str, about: str) -> Receipt | None:
         """Start a cycle without the automation; where that was switched off by hand, leave it so and say so."""
+        name = pipeline_of(stream)
         try:
-            if pipelines.digest(name) != self._watchers[name].watched.digest:
+            if pipelines.digest(name) != self._watchers[stream].watched.digest:
                 return Receipt("waited", "pipeline", "its file was edited and is read first")
-            if dispatch.ask(children.automation_is_on, name, stop=self.stop) is False:
+            if dispatch.ask(children.automation_is_on, stream, stop=self.stop) is False:
                 return Receipt(
                     "waited", "switched_off", "the automation is switched off in Prefect; switch it on, or start a cycle by hand"
                 )
             with get_client(sync_client=True) as client:
-                if not dispatch.under_way(client, self._registered[name].deployment):
+                deployment = next(part.deployment for part in self._registered[name].branches if part.watched.name == stream)
+                if not dispatch.under_way(client, deployment):
                     parameters = {"pipeline": name, "trigger": "arrival"}
-                    client.create_flow_run_from_deployment(
-                        self._registered[name].deployment, parameters=parameters, idempotency_key=f"{name} {about}"
-                    )
+                    client.create_flow_run_from_deployment(deployment, parameters=parameters, idempotency_key=f"{stream} {about}")
         except (RatchetError, *dispatch.FAULTS) as error:
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == 404:
                 self._register_anew(name)
@@ -199,13 +205,13 @@ class Agent:
 
     def _settle(self) -> None:
         """Do what was left to do outside, where no cycle is about to."""
-        for name in self._watchers:
+        for name in self._registered:
             if ledger.unfinished(name) and ledger.lease_holder(name) is None:
                 dispatch.ask(children.settle, name, stop=self.stop)
 
     def _ended(self, name: str) -> None:
-        if name in self._watchers:
-            self._watchers[name].look()
+        for watcher in self._watchers_of(name):
+            watcher.look()
 
 
 def main() -> None:

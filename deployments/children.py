@@ -19,11 +19,11 @@ def execute(run: UUID, name: str) -> None:
     from prefect.flow_engine import load_flow_run, run_flow
 
     from flows.approval import approval
-    from flows.training import continuous_training
+    from flows.streams import function
 
-    ours: dict[str, Any] = {continuous_training.name: continuous_training, approval.name: approval}
+    flow: Any = approval if name == approval.name else function(name)
     with handle_engine_signals(run):
-        run_flow(ours[name], flow_run=load_flow_run(run))
+        run_flow(flow, flow_run=load_flow_run(run))
     _leave(0)
 
 
@@ -57,11 +57,11 @@ def registered(pipeline: str) -> Any:
         raise Unreachable(f"Prefect does not answer, it is asked again: {error!r:.200}") from error
 
 
-def automation_is_on(pipeline: str) -> bool | None:
-    """Tell whether a pipeline's automation is switched on."""
+def automation_is_on(stream: str) -> bool | None:
+    """Tell whether a stream's automation is switched on."""
     from deployments.registration import is_on
 
-    return is_on(pipeline)
+    return is_on(stream)
 
 
 def settle(pipeline: str) -> tuple[str, ...]:

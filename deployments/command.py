@@ -129,17 +129,37 @@ def status(as_json: Json = False) -> None:
     show.status(as_json=as_json)
 
 
+Kind = Annotated[str, typer.Option("--source", "-s", help="Which of its sources: scoring; that of the rows to train on without it.")]
+
+
+@app.command()
+@quiet
+def predict(
+    name: Name,
+    given: Annotated[str, typer.Option("--input", "-i", help="A file, a directory or an s3:// prefix: CSV, Parquet or JSON Lines.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="A directory or an s3:// prefix; nothing there is overwritten.")],
+    form: Annotated[str, typer.Option("--format", help="parquet or csv.")] = "parquet",
+    as_json: Json = False,
+) -> None:
+    """Predict every row of files with the champion, each version of a file once; what was interrupted is gone on with."""
+    from deployments import scoring
+
+    if not scoring.predict(name, given, output, form, as_json=as_json):
+        raise typer.Exit(2)
+
+
 @app.command()
 def arrivals(
     name: Name,
     limit: Limit = 20,
+    source: Kind = "",
     unseen: Annotated[bool, typer.Option("--unseen", help="List the source too: what is there and is no arrival, and why.")] = False,
     as_json: Json = False,
 ) -> None:
     """List what arrived, and what became of it: rows accepted, rejected and repeated, or why it was quarantined."""
     from deployments import account
 
-    account.arrivals(name, limit, as_json=as_json, unseen=unseen)
+    account.arrivals(account.named(name, source), limit, as_json=as_json, unseen=unseen)
 
 
 @app.command()
@@ -157,13 +177,14 @@ def why(
     arrival: Annotated[
         str | None, typer.Option("--arrival", "-a", help="Name of a file: what became of it, and what it waited for.")
     ] = None,
+    source: Kind = "",
     as_json: Json = False,
 ) -> None:
     """Explain a decision: every rule with its figure, all scores, and the data behind them; or what became of one file."""
     from deployments import account, show
 
     if arrival is not None:
-        account.why(name, arrival, as_json=as_json)
+        account.why(account.named(name, source), arrival, as_json=as_json)
     else:
         show.why(name, cycle, as_json=as_json)
 

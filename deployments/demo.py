@@ -13,7 +13,7 @@ from rich.table import Table
 from deployments import show, stack, stream
 from deployments.plain import said
 from flows import pipelines
-from flows.training import source_of
+from flows.streams import source_of
 from tasks import settings
 from tasks.errors import UserError
 from tasks.metrics import METRICS

@@ -26,8 +26,9 @@ from prefect.client.schemas.objects import FlowRun, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.states import Crashed
 
+from flows.streams import KINDS
 from tasks.stores import ledger
-from tasks.triggers import APPROVAL, TRAINING
+from tasks.triggers import APPROVAL
 
 if TYPE_CHECKING:
     from prefect.types._datetime import DateTime
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-_OURS = FlowFilter(name=FlowFilterName(any_=[TRAINING, APPROVAL]))
+_OURS = FlowFilter(name=FlowFilterName(any_=[APPROVAL, *(kind.flow for kind in KINDS.values())]))
 MOST = 200  # runs that are looked at in one round, Prefect's own limit
 ENDED = [StateType.CRASHED, StateType.CANCELLED, StateType.FAILED]
 LATE = timedelta(seconds=5)  # in which what the tasks of a run had to say before it ended has reached the server

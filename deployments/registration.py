@@ -1,6 +1,6 @@
-"""Register a pipeline with Prefect: its deployment, with its schedule, and the automation that starts it when a cycle is due.
+"""Register a pipeline with Prefect: for each of its streams a deployment, with its schedule, and the automation that starts it when it is due.
 
-Both can be switched off in Prefect's UI and stay so: what is there already is changed only when the pipeline's file did.
+They can be switched off in Prefect's UI and stay so: what is there already is changed only when the pipeline's file did.
 """
 
 import logging
@@ -19,57 +19,88 @@ from prefect.schedules import Cron
 
 from flows import pipelines
 from flows.approval import approval
-from flows.training import continuous_training, source_of
-from tasks.spec import Pipeline
+from flows.streams import KINDS, Stream, function, streams
 from tasks.stores import events
-from tasks.triggers import Watched
+from tasks.triggers import APPROVAL, Watched, pipeline_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Registered:
-    """A pipeline as Prefect knows it, and what its watcher needs to know."""
+class Branch:
+    """One stream of a pipeline as Prefect knows it, and what its watcher needs to know; `flow` is what its deployment runs."""
 
     watched: Watched
+    flow: str
     deployment: UUID
-    approval: UUID
     automation: UUID
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A pipeline as Prefect knows it: its streams, that of the rows to train on first, and the deployment that asks for approvals."""
+
+    branches: tuple[Branch, ...]
+    approval: UUID
+
+    @property
+    def watched(self) -> Watched:
+        """What the first stream's watcher needs to know."""
+        return self.branches[0].watched
+
+    @property
+    def deployment(self) -> UUID:
+        """The deployment that trains."""
+        return self.branches[0].deployment
+
+    @property
+    def automation(self) -> UUID:
+        """The automation that starts it."""
+        return self.branches[0].automation
+
+    @property
+    def deployments(self) -> dict[UUID, str]:
+        """All deployments, with the name of the flow that each runs."""
+        return {branch.deployment: branch.flow for branch in self.branches} | {self.approval: APPROVAL}
+
+
 def register(name: str) -> Registered:
-    """Import a pipeline and bring its deployment and its automation up to date.
+    """Import a pipeline and bring its deployments and automations up to date.
 
     Raises:
         UnknownPipeline, BrokenPipeline: if there is none, or its file does not import.
     """
     spec, digest = pipelines.get(name), pipelines.digest(name)
-    watched = Watched(name, source_of(spec), spec.source.queue, asdict(spec.retrain), digest)
     with get_client(sync_client=True) as client:
-        deployed = _deployed(client, describe(spec, digest))
-        asking = _deployed(client, describe_approval(name))
-        return Registered(watched, deployed, asking, _automated(client, name, deployed))
+        branches = tuple(_branch(client, stream, digest) for stream in streams(spec))
+        return Registered(branches, _deployed(client, describe_approval(name)))
 
 
-def automation_name(pipeline: str) -> str:
-    """Name a pipeline's automation.
+def _branch(client: SyncPrefectClient, stream: Stream, digest: str) -> Branch:
+    watched = Watched(stream.name, stream.uri, stream.source.queue, asdict(stream.retrain), digest)
+    deployed = _deployed(client, describe(stream, digest))
+    return Branch(watched, stream.kind.flow, deployed, _automated(client, stream, deployed))
 
-    >>> automation_name("churn")
-    'churn: train when data has landed'
+
+def automation_name(stream: str) -> str:
+    """Name a stream's automation.
+
+    >>> automation_name("churn"), automation_name("churn:scoring")
+    ('churn: train when data has landed', 'churn: predict when data has landed')
     """
-    return f"{pipeline}: train when data has landed"
+    return f"{pipeline_of(stream)}: {KINDS[stream.partition(':')[2]].purpose} when data has landed"
 
 
-def describe(spec: Pipeline, digest: str) -> RunnerDeployment:
-    """Describe the deployment of a pipeline; a run that somebody starts in the UI has the trigger "ui"."""
-    cron = spec.retrain.schedule
-    made: RunnerDeployment = continuous_training.to_deployment(  # type: ignore[assignment]
-        name=spec.name,
-        parameters={"pipeline": spec.name, "trigger": "ui"},
-        schedule=Cron(cron, timezone=spec.retrain.timezone, parameters=_parameters(spec.name, "schedule")) if cron else None,
-        tags=[spec.name],
+def describe(stream: Stream, digest: str) -> RunnerDeployment:
+    """Describe the deployment of a stream; a run that somebody starts in the UI has the trigger "ui"."""
+    name, cron = stream.pipeline, stream.retrain.schedule
+    made: RunnerDeployment = function(stream.kind.flow).to_deployment(
+        name=name,
+        parameters={"pipeline": name, "trigger": "ui"},
+        schedule=Cron(cron, timezone=stream.retrain.timezone, parameters=_parameters(name, "schedule")) if cron else None,
+        tags=[name],
         version=digest[:16],
-        description=f"Continuous training of {spec.name}: ingest, train, compare, decide.",
+        description=stream.kind.description.format(name),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return made
@@ -103,19 +134,22 @@ def _deployed(client: SyncPrefectClient, wanted: RunnerDeployment) -> UUID:
     return made
 
 
-def _automated(client: SyncPrefectClient, pipeline: str, deployment: UUID) -> UUID:
+def _automated(client: SyncPrefectClient, stream: Stream, deployment: UUID) -> UUID:
+    what = stream.kind.purpose
     wanted = AutomationCore(
-        name=automation_name(pipeline),
-        description="Ratchet says that a cycle is due (its policy is the pipeline's Retrain); this starts it. Switch it off to train by hand only.",
+        name=automation_name(stream.name),
+        description=f"Ratchet says that a cycle is due (the pipeline's file says when that is); this starts it. Switch it off to {what} by hand only.",
         trigger=EventTrigger(
             expect={events.DUE},
-            match={"prefect.resource.id": events.resource(pipeline)},
+            match={"prefect.resource.id": events.resource(stream.name)},
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),
         ),
         actions=[
-            RunDeployment(source="selected", deployment_id=deployment, parameters=_parameters(pipeline, "arrival"), job_variables=None)
+            RunDeployment(
+                source="selected", deployment_id=deployment, parameters=_parameters(stream.pipeline, "arrival"), job_variables=None
+            )
         ],
     )
     found = client.read_automations_by_name(wanted.name)
@@ -126,7 +160,7 @@ def _automated(client: SyncPrefectClient, pipeline: str, deployment: UUID) -> UU
     return found[0].id
 
 
-def is_on(pipeline: str) -> bool | None:
-    """Tell whether the pipeline's automation is switched on, or None if there is none (any more)."""
-    found: list[Automation] = get_client(sync_client=True).read_automations_by_name(automation_name(pipeline))  # type: ignore[assignment]
+def is_on(stream: str) -> bool | None:
+    """Tell whether the stream's automation is switched on, or None if there is none (any more)."""
+    found: list[Automation] = get_client(sync_client=True).read_automations_by_name(automation_name(stream))  # type: ignore[assignment]
     return found[0].enabled if found else None

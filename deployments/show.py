@@ -2,10 +2,12 @@
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
 - `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
-   "running_cycle", "receipt", "watched", "watch_note", "waiting", "withdrawn", "servers": [{"server", "url", "state", "seen_at", "quiet"}]}]}
+   "running_cycle", "receipt", "watched", "watch_note", "waiting", "withdrawn", "servers": [{"server", "url", "state", "seen_at", "quiet"}]}],
+   "sources": [the same of every other source that is watched, as "churn:scoring"]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
+- `predict`: the fields of `tasks.scorings.Batch`, with "rows", "predicted" and "rejected" of what was scored in this call
 - `trace`: one Trace, with the fields of `tasks.trace`; `quality`: one Quality, with those of `tasks.quality`
 - `check`: [{"rule", "passed", "sentence"}]; `doctor`: [{"what", "ok", "found", "remedy"}]
 """
@@ -13,6 +15,7 @@ JSON shapes (fields may be added, none is renamed or removed within a `record_ve
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +33,7 @@ from tasks import wording
 from tasks.errors import UserError
 from tasks.records import Arrival, Decision
 from tasks.stores import ledger
+from tasks.triggers import pipeline_of
 
 console = Console()
 COLOURS = {"promote": "bold green", "keep": "yellow", "skip": "dim", "hold": "cyan"}
@@ -90,15 +94,16 @@ def status(*, as_json: bool) -> None:
     found = servers.find()
     seen = watches.read()
     rows = [_state(name) | _watched(name, seen) for name in pipelines.names()]
+    others = [_state(name) | _watched(name, seen) for name in sorted(seen or {}) if pipeline_of(name) != name]
     if as_json:
-        as_json_text({"stack": {part.name: part.url for part in found.parts} if found else None, "pipelines": rows})
+        as_json_text({"stack": {part.name: part.url for part in found.parts} if found else None, "pipelines": rows, "sources": others})
         return
     if found:
         stack(found)
     else:
         console.print("The embedded servers are not running; [bold]ratchet up[/] starts them.")
     table = Table("pipeline", "champion", "last decision", "outstanding", "running", "watched", "last moment to retrain")
-    for row in rows:
+    for row in sorted([*rows, *others], key=itemgetter("name")):
         last, receipt = row["last_decision"], row["receipt"]
         told = f"{last['verdict']} (cycle {last['cycle']}, {last['at'][:19]})" if last else "-"
         moment = f"{receipt['outcome']}: {receipt['why']} ({receipt['last_at'][:19]})" if receipt else "-"
@@ -124,7 +129,7 @@ def _watched(name: str, seen: Mapping[str, Watch] | None) -> dict[str, Any]:
     if seen is None:
         alive = any(part.name == "agent" and part.alive for part in servers.parts())
         return {"watched": False, "watch_note": "the agent has just been started" if alive else "no agent runs; `ratchet up` starts it"}
-    watch, file = seen.get(name), str(pipelines.path(name))
+    watch, file = seen.get(name), str(pipelines.path(pipeline_of(name)))
     if watch is not None and watch.file == file:
         return {"watched": watch.watched, "watch_note": watch.note or ("" if watch.watched else "not yet")}
     other = "; ".join(servers.differences())
@@ -260,4 +265,4 @@ def known(name: str) -> None:
         UnknownPipeline: which lists the known ones.
     """
     if ledger.last_cycle(name) is None and not ledger.history(name, limit=1):
-        pipelines.path(name)
+        pipelines.path(pipeline_of(name))

@@ -25,7 +25,7 @@ def up() -> None:
     names = sorted(watches.read() or {}) if others else pipelines.names()
     with show.console.status(said("Until the sources are watched ...")):
         found = awaited(names)
-    for name in names:
+    for name in [*names, *sorted(found.keys() - set(names))]:
         show.console.print(said(f"  {name:14} {sentence(found.get(name))}"), soft_wrap=True)
 
 

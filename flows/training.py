@@ -16,7 +16,8 @@ from flows import pipelines
 from flows.contest import challenge
 from flows.cycle import Cycle, claimed, recorded, sweep_out, told
 from flows.embedded import embedded, tag_run
-from tasks import crash, settings
+from flows.streams import source_of
+from tasks import crash
 from tasks.clean import clean, compact, recover
 from tasks.decide import preconditions
 from tasks.errors import CycleInProgress
@@ -95,15 +96,6 @@ def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
         if cycle.unchanged and not ledger.outstanding(pipeline):
             return _skipped(cycle, draft, f"nothing is new, all {observation.files} files at the source are known")
         return _train(cycle, _take_in(cycle, draft))
-
-
-def source_of(spec: Pipeline) -> str:
-    """Give the pipeline's source: its own, or its directory in the inbox, which is made if it is not there."""
-    if spec.source.uri is not None:
-        return spec.source.uri
-    inbox = settings.read().inbox / spec.name
-    inbox.mkdir(parents=True, exist_ok=True)
-    return str(inbox)
 
 
 def _made_good(recovered: tuple[Arrival, ...]) -> tuple[str, ...]:

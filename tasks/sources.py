@@ -31,7 +31,10 @@ class Source:
 class Scoring:
     """Rows to predict as they land: an unlabelled `source`, and where the predictions go.
 
-    - `output`: a directory or `s3://bucket/prefix`; without one it is `scored/<pipeline>` in the home. Nothing in it is ever overwritten.
+    - `source`: without a `uri` it is `inbox/<pipeline>.scoring` in the home. Target and hindsight may be in its files, and are not looked at.
+    - `output`: a directory or `s3://bucket/prefix`; without one it is `scored/<pipeline>` in the home. Nothing in it is ever overwritten:
+      a file of an input's predictions is `predictions/<input>-<digest>-<pipeline>-v<version>-<part>.parquet`, one of its rows that break the contract
+      has the same name below `rejected`.
     - `on_arrival`: rows that land are predicted by themselves, while `ratchet up` runs; `schedule`: a cron expression in `timezone` for it.
     """
 

@@ -3,8 +3,26 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TRAINING, APPROVAL = "continuous-training", "approval"  # the flows that deployments are made of
+TRAINING, APPROVAL, SCORING = "continuous-training", "approval", "batch-scoring"  # the flows that deployments are made of
 Outcome = Literal["ran", "asked", "waited", "skipped"]
+
+
+def stream_of(pipeline: str, kind: str) -> str:
+    """Name the stream of what lands at one of a pipeline's sources: that of the rows to train on has the pipeline's own name.
+
+    >>> stream_of("churn", ""), stream_of("churn", "scoring")
+    ('churn', 'churn:scoring')
+    """
+    return f"{pipeline}:{kind}" if kind else pipeline
+
+
+def pipeline_of(stream: str) -> str:
+    """Name the pipeline that a stream belongs to.
+
+    >>> pipeline_of("churn:scoring"), pipeline_of("churn")
+    ('churn', 'churn')
+    """
+    return stream.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Watched:
-    """What a watcher needs to know of a pipeline, without importing its file: `retrain` has the fields of `tasks.spec.Retrain`."""
+    """What a watcher needs to know of a stream, without importing its pipeline's file: `retrain` has the fields of `tasks.spec.Retrain`."""
 
     name: str
     source: str

@@ -1,9 +1,11 @@
-"""S3, read only: listing a prefix and reading the very version of an object that was listed. The only importer of boto3."""
+"""S3: listing a prefix, reading the very version of an object that was listed, and putting whole objects that were not there."""
 
 import errno
 import functools
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import settings
@@ -28,6 +30,7 @@ _ADVICE = {
     "InvalidToken": _EXPIRED,
     "RequestTimeTooSkewed": "Set this machine's clock: it differs too much from the server's.",
 }
+_SHA256 = "ratchet-sha256"
 _REFUSED = ("AccessDenied", "403", "InvalidObjectState")  # one object: by its own rights or key, or for it is in an archive
 
 
@@ -93,7 +96,7 @@ def _entry(bucket: str, key: str) -> Any:
 
 
 @contextmanager
-def _explained(uri: str) -> Iterator[None]:
+def _explained(uri: str, what: str = "list", rights: str = _RIGHTS) -> Iterator[None]:
     import botocore.exceptions as failures
 
     try:
@@ -103,17 +106,17 @@ def _explained(uri: str) -> Iterator[None]:
             f"There are no S3 credentials for {uri}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role."
         ) from error
     except failures.ClientError as error:
-        raise SourceUnavailable(_told(error, f"list {uri}")) from error
+        raise SourceUnavailable(_told(error, f"{what} {uri}", rights)) from error
     except failures.BotoCoreError as error:
         raise SourceUnavailable(f"S3 does not answer for {uri}: {error}. Is AWS_ENDPOINT_URL right, and the network up?") from error
 
 
-def _told(error: "ClientError", what: str) -> str:
+def _told(error: "ClientError", what: str, rights: str = _RIGHTS) -> str:
     """Say what S3 answered instead of doing what was asked, and what to do about it."""
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     if status >= 500 or code == "SlowDown":
         return f"S3 cannot {what} now: {code}, asked {RETRIES + 1} times. Nothing is lost: it is asked again. If it stays so, see the server's status."
-    return f"S3 refuses to {what}: {code}. {_ADVICE.get(code, _RIGHTS)}"
+    return f"S3 refuses to {what}: {code}. {_ADVICE.get(code, rights)}"
 
 
 def _look_at(bucket: str, prefix: str, entry: Any) -> Look:
@@ -153,3 +156,27 @@ def read(look: Look, block: int) -> Iterator[bytes]:
         raise SourceUnavailable(_told(error, f"give {look.uri}")) from error
     except failures.BotoCoreError as error:
         raise SourceUnavailable(f"S3 broke off while giving {look.uri}: {error}. Nothing of it was kept; it is asked for again.") from error
+
+
+def put(file: Path, uri: str) -> bool:
+    """Put a file as an object, whole, unless one is there already; tell whether an object with this content is there now.
+
+    The content's SHA-256 is kept with the object, by which it is known again.
+
+    Raises:
+        SourceUnavailable: if S3 does not take it.
+    """
+    import botocore.exceptions as failures
+
+    bucket, key = split(uri)
+    client = _client(settings.read().s3_endpoint)
+    with file.open("rb") as content, _explained(uri, "take", "Allow s3:PutObject and s3:GetObject to these credentials."):
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+        content.seek(0)
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=content, Metadata={_SHA256: digest}, IfNoneMatch="*")
+        except failures.ClientError as error:
+            if error.response["Error"]["Code"] not in ("PreconditionFailed", "412"):
+                raise
+            return client.head_object(Bucket=bucket, Key=key)["Metadata"].get(_SHA256) == digest
+    return True

@@ -8,6 +8,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RATCHET_SETTLE", "0")
 
 from tests.benchmarks import (  # noqa: E402
+    batch,
     burst,
     cycle,
     evaluation,
@@ -44,6 +45,7 @@ NAMES = [
     "online",
     "swaps",
     "starting",
+    "batch",
 ]
 
 
@@ -69,6 +71,7 @@ def main() -> None:
         "online": lambda: online.online(min(runs, 3)),
         "swaps": lambda: online.swaps(100 // part),
         "starting": lambda: online.starting(runs),
+        "batch": lambda: batch.batch(min(runs, 3), (1_000_000 // part, 5_000_000 // part)),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),

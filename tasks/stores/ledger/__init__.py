@@ -1,4 +1,4 @@
-"""The record of truth: arrivals, cycles, decisions, champions and the lease, in one SQL database.
+"""The record of truth: arrivals, cycles, decisions, champions, scorings and the lease, in one SQL database.
 
 Every change is one short transaction; those of a cycle check that it still holds the lease. What has to happen outside (the
 registry's alias) is written to the outbox in the same transaction as the decision and done afterwards, so a restart can finish it.
@@ -31,6 +31,7 @@ from tasks.stores.ledger.outbox import Effect, finish, unfinished
 from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting
 from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, record
 from tasks.stores.ledger.schema import SCHEMA_VERSION
+from tasks.stores.ledger.scorings import list_scorings, pin, unpin
 from tasks.stores.ledger.servers import Server, Step, beat, leave, note_step, servers, steps, withdraw, withdrawn
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "lease_holder",
     "leave",
     "list_cycles",
+    "list_scorings",
     "live_files",
     "lost",
     "named",
@@ -78,6 +80,7 @@ __all__ = [
     "now",
     "observe",
     "outstanding",
+    "pin",
     "proposal",
     "put_off",
     "receipts",
@@ -97,6 +100,7 @@ __all__ = [
     "tally",
     "transaction",
     "unfinished",
+    "unpin",
     "unsettled_since",
     "waiting",
     "withdraw",

@@ -176,6 +176,25 @@ servers = sa.Table(
     _column("record", sa.Text),
     _column("seen_at"),
 )
+scorings = sa.Table(
+    "scorings",
+    metadata,
+    _column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _column("pipeline"),
+    _column("sha256"),
+    _column("version", sa.Integer),
+    _column("output"),
+    _column("form"),
+    _column("file"),
+    _column("state"),
+    _column("rows", sa.BigInteger),
+    _column("rejected", sa.BigInteger),
+    _column("reason", sa.Text, nullable=True),
+    _column("outputs", sa.Text),
+    _column("at"),
+    _column("ended_at", nullable=True),
+    sa.UniqueConstraint("pipeline", "sha256", "version", "output", "form"),
+)
 # What brings a ledger from the version before to this one; tables that are new are made before.
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: (
@@ -190,5 +209,5 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "DROP INDEX IF EXISTS arrivals_by_state",
         "DROP INDEX IF EXISTS arrivals_by_original",
     ),
-    4: (),  # the tables of servers and rollouts are new
+    4: (),  # the tables of rollouts, servers and scorings are new
 }

@@ -280,7 +280,7 @@ def tables_and_indexes(url: str) -> dict[str, tuple[set[str], set[str]]]:
     return shape
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_ledger_of_an_older_version_is_brought_forward_with_all_that_it_holds(new_ledger: Callable[[], str], version: int) -> None:
     begin()
     made_new, old = settings.read().ledger_url, new_ledger()
@@ -297,3 +297,4 @@ def test_a_ledger_of_an_older_version_is_brought_forward_with_all_that_it_holds(
     assert len(see("/c", "three")) == 1
     assert [receipt.outcome for receipt in ledger.receipts("p")] == ["ran"]
     assert (champion.how, champion.served, ledger.waiting("p"), ledger.spendings("p")) == ("promoted", "refit", None, ())
+    assert (ledger.list_scorings("p"), ledger.pin("p", "s", version=7, output="/o", form="csv", file="/a").id) == ((), 1)

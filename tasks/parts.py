@@ -1,0 +1,99 @@
+"""Parts: what a large input becomes piece by piece, each a file of predictions and perhaps one of rejected rows.
+
+A part holds what came of a fixed range of the input's rows, so that it is the same whenever it is made. Its note is written last and says
+that it is finished: what a process that was killed has finished is not made again.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from tasks.scorings import Form
+
+ROWS, CELLS = 250_000, 3_000_000  # of a block, at most: what is checked and predicted together
+BLOCKS = 2  # of a part, which is in memory until it is written
+REJECTED = {"_file": pl.String, "_row": pl.Int64, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
+_MOMENTS = "%Y-%m-%dT%H:%M:%S%.f"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A part that is made: of how many rows, and how many of them were rejected; its files by what they hold. Whole parts have `size` rows."""
+
+    number: int
+    size: int
+    rows: int
+    rejected: int
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def rows_of_block(columns: int) -> int:
+    """Give how many rows a block has: fewer where they are wide.
+
+    >>> rows_of_block(12), rows_of_block(300), rows_of_block(10_000)
+    (250000, 10000, 1000)
+    """
+    return max(1_000, min(ROWS, CELLS // columns))
+
+
+def blocks(chunks: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
+    """Regroup chunks, in their order, into blocks of `size` rows; the last one may be smaller."""
+    waiting: list[pl.DataFrame] = []
+    rows = 0
+    for chunk in chunks:
+        waiting.append(chunk)
+        rows += chunk.height
+        if rows < size:
+            continue
+        joined = pl.concat(waiting, rechunk=False)
+        whole = rows - rows % size
+        yield from joined.head(whole).iter_slices(size)
+        waiting, rows = [joined.tail(rows - whole)], rows - whole
+    if rows:
+        yield pl.concat(waiting, rechunk=False)
+
+
+class Part:
+    """One part while it is made."""
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number, self._size, self._rows, self._rejected = number, size, 0, 0
+        self._good: list[pl.DataFrame] = []
+        self._bad: list[pl.DataFrame] = []
+
+    def add(self, rows: int, good: pl.DataFrame, bad: pl.DataFrame) -> None:
+        """Add what came of so many rows: those predicted, and an entry for each rule that one of the others breaks."""
+        self._rows += rows
+        self._rejected += rows - good.height
+        self._good += [good] if good.height else []
+        self._bad += [bad] if bad.height else []
+
+    def finish(self, into: Path, form: Form) -> Finished:
+        """Write its files, and then its note."""
+        held = {"predictions": self._good, "rejected": self._bad}
+        files = {kind: f"{self.number:05d}.{kind}" for kind, frames in held.items() if frames}
+        for kind, name in files.items():
+            scrap = into / f"{name}.tmp"
+            _write(pl.concat(held[kind], rechunk=False), scrap, form)
+            scrap.rename(into / name)
+        made = Finished(self.number, self._size, self._rows, self._rejected, files)
+        note = into / f"{self.number:05d}.json"
+        note.with_suffix(".tmp").write_text(json.dumps(asdict(made)))
+        note.with_suffix(".tmp").rename(note)
+        return made
+
+
+def _write(frame: pl.DataFrame, path: Path, form: Form) -> None:
+    if form == "parquet":
+        frame.write_parquet(path, compression="snappy", statistics=True)
+    else:
+        frame.write_csv(path, datetime_format=_MOMENTS)
+
+
+def finished(room: Path, size: int) -> dict[int, Finished]:
+    """Give the parts of that size in a room that are finished, by number; those of another version's size are of no use."""
+    notes = [Finished(**json.loads(note.read_text())) for note in sorted(room.glob("[0-9]*.json"))]
+    return {made.number: made for made in notes if made.size == size}
