@@ -62,6 +62,9 @@ def _private(name: str) -> tuple[str, ...]:
 def _print(found: Trace) -> None:
     console.print(said((found.prediction, "bold"), f"  {found.pipeline}, {found.at[:19].replace('T', ' ')} UTC, on {found.server}"))
     _line("answer", f"{_values(found.answer)}, by version {found.version} as {found.role}")
+    for other in found.shadows:
+        values = {name: value for name, value in other.items() if name not in ("version", "role")}
+        _line("", f"{_values(values)}, by version {other['version']} as {other['role']}")
     _line("row", _values(found.row))
     model = found.model
     if model is None:

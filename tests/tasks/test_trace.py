@@ -149,6 +149,15 @@ def test_a_version_that_only_shadows_is_known_by_the_proposal_of_its_cycle(champ
     assert (found.again.equal, found.files_note) == (True, "The decision has no snapshot.")
 
 
+def test_of_several_versions_that_predicted_a_row_the_one_that_answered_is_traced(champion: Champion) -> None:
+    served = answer(champion, toy_rows(3))
+    logged(replace(served, version=9, role="shadow", answers={"predicted": [0, 0, 0], "p_1": [0.0, 0.25, 0.5]}), served)
+    found = trace("toy", f"{REQUEST}-1")
+    assert found
+    assert (found.version, found.role, found.again.equal) == (1, "champion", True)
+    assert found.shadows == ({"version": 9, "role": "shadow", "predicted": 0, "p_1": 0.25},)
+
+
 def test_a_model_that_is_not_there_any_more_is_said_so_and_the_rest_is_told(champion: Champion) -> None:
     logged(answer(champion, toy_rows(1)))
     (kept.place(champion.sha256) / "model.skops").write_bytes(b"other")
