@@ -30,6 +30,8 @@ __all__ = ["Limits", "PredictionLog", "Served", "adopt", "commit", "upkeep"]
 
 logger = logging.getLogger(__name__)
 
+PAUSE = 0.0002  # seconds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -181,7 +183,7 @@ class PredictionLog:
         for group in grouped(taken):
             for batch in self._batches(group, self._types):
                 made.setdefault(batch.schema.to_string(), []).append(batch)
-            time.sleep(0)  # lets a request go first that waits
+            time.sleep(PAUSE)  # lets the requests go first that wait
         for batches in made.values():
             self._count(sum(batch.num_rows for batch in batches), kept=self._keep(batches))
 
