@@ -13,6 +13,7 @@ from tests.benchmarks import (  # noqa: E402
     evaluation,
     history,
     ledger,
+    logged,
     probe,
     registering,
     report,
@@ -40,6 +41,7 @@ NAMES = [
     "stopping",
     "probe",
     "report",
+    "logged",
 ]
 
 
@@ -62,6 +64,7 @@ def main() -> None:
         "stopping": lambda: stopping.stopping(runs),
         "probe": lambda: probe.probe(runs),
         "report": lambda: report.told(runs),
+        "logged": lambda: logged.logged(runs, 100_000 // part),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),
