@@ -8,7 +8,7 @@ from deployments import stack as servers
 from deployments.plain import said
 from deployments.show import as_json_text, console
 from flows import pipelines
-from tasks.errors import UserError
+from tasks.errors import BrokenPipeline, UserError
 from tasks.facts import moment, plural
 from tasks.trace import File, Trace, parts_of, trace
 
@@ -56,7 +56,11 @@ def _registry() -> Iterator[None]:
 
 
 def _private(name: str) -> tuple[str, ...]:
-    return pipelines.get(name).serving.private
+    """Name the columns that are not logged; a file that does not import now keeps no prediction from being traced."""
+    try:
+        return pipelines.get(name).serving.private
+    except BrokenPipeline:
+        return ()
 
 
 def _print(found: Trace) -> None:
