@@ -8,7 +8,7 @@ from deployments import stack as servers
 from deployments.plain import said
 from deployments.show import as_json_text, console
 from flows import pipelines
-from tasks.errors import UserError
+from tasks.errors import BrokenPipeline, UserError
 from tasks.facts import moment, plural
 from tasks.trace import File, Trace, parts_of, trace
 
@@ -56,12 +56,19 @@ def _registry() -> Iterator[None]:
 
 
 def _private(name: str) -> tuple[str, ...]:
-    return pipelines.get(name).serving.private
+    """Name the columns that are not logged; a file that does not import now keeps no prediction from being traced."""
+    try:
+        return pipelines.get(name).serving.private
+    except BrokenPipeline:
+        return ()
 
 
 def _print(found: Trace) -> None:
     console.print(said((found.prediction, "bold"), f"  {found.pipeline}, {found.at[:19].replace('T', ' ')} UTC, on {found.server}"))
     _line("answer", f"{_values(found.answer)}, by version {found.version} as {found.role}")
+    for other in found.shadows:
+        values = {name: value for name, value in other.items() if name not in ("version", "role")}
+        _line("", f"{_values(values)}, by version {other['version']} as {other['role']}")
     _line("row", _values(found.row))
     model = found.model
     if model is None:

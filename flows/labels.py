@@ -21,6 +21,7 @@ from tasks.clean import clean, compact, recover
 from tasks.ingest import batches, ingest
 from tasks.labels import TABLES, reading, source_of, stream
 from tasks.observe import observe
+from tasks.predictions import upkeep
 from tasks.records import Arrival
 from tasks.spec import Pipeline
 from tasks.stores import ledger
@@ -64,6 +65,7 @@ def take_labels(pipeline: str) -> Taken:
             missed = tuple(f"{part.arrival.name} could not be read and is tried again: {part.missed}" for part in staged if part.missed)
             taken = replace(taken, notes=taken.notes + missed)
         compact(pipeline, lease, TABLES[0])
+        taken = replace(taken, notes=taken.notes + upkeep(spec))
     get_run_logger().info("%d labels of %d files; %s", taken.accepted, taken.files, " ".join(taken.notes) or "nothing was set aside.")
     return taken
 

@@ -25,6 +25,7 @@ from tasks.evidence import Rule
 from tasks.feature import feature
 from tasks.ingest import batches, ingest
 from tasks.observe import observe
+from tasks.predictions import upkeep
 from tasks.promote import check_alias, clear_up, settle_effects
 from tasks.records import Arrival, Decision, Observation
 from tasks.report import settle_reports
@@ -88,7 +89,7 @@ def _passed_over(pipeline: str, trigger: str, rule: str, why: str) -> Decision:
 def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
     pipeline = spec.name
     with claimed(spec, trigger) as cycle:
-        left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, tried=cycle.tried)
+        left = settle_effects(pipeline) + settle_reports(pipeline) + clear_up(pipeline, tried=cycle.tried) + upkeep(spec)
         sweep_out(cycle)
         cycle = replace(cycle, alias=check_alias(spec))
         recovered = recover(pipeline, cycle.lease)

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,9 +26,11 @@ from tasks.served import Served, Types, batch_of, grouped, types_of
 from tasks.spec import Pipeline
 from tasks.stores import spool
 
-__all__ = ["Limits", "PredictionLog", "Served", "adopt", "commit"]
+__all__ = ["Limits", "PredictionLog", "Served", "adopt", "commit", "upkeep"]
 
 logger = logging.getLogger(__name__)
+
+PAUSE = 0.0002  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,31 @@ def adopt(pipeline: str) -> None:
     with spool.abandoned(pipeline) as left:
         for writer, files in left:
             commit(pipeline, writer, files)
+
+
+def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:
+    """Commit what dead servers have left, join small files of the log, and remove what is older than it is kept; say what could not be done.
+
+    Servers go on appending meanwhile. It is done by the pipeline's cycles, and when labels are taken in.
+    """
+    day = today or datetime.now(UTC).date()
+    before = day - timedelta(days=min(pipeline.serving.retention_days, day.toordinal() - 1))
+    try:
+        from tasks.stores import journal
+
+        adopt(pipeline.name)
+        joined = journal.compact(pipeline.name, until=day)
+        gone = journal.prune(pipeline.name, before=before)
+    except (RatchetError, OSError) as error:  # the next cycle does it
+        return (f"The log of predictions was not tidied up: {error}",)
+    logger.info(
+        "Log of %s: %d files joined, %d predictions older than %g days removed",
+        pipeline.name,
+        joined,
+        gone,
+        pipeline.serving.retention_days,
+    )
+    return ()
 
 
 class PredictionLog:
@@ -155,7 +183,7 @@ class PredictionLog:
         for group in grouped(taken):
             for batch in self._batches(group, self._types):
                 made.setdefault(batch.schema.to_string(), []).append(batch)
-            time.sleep(0)  # lets a request go first that waits
+            time.sleep(PAUSE)  # lets the requests go first that wait
         for batches in made.values():
             self._count(sum(batch.num_rows for batch in batches), kept=self._keep(batches))
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks import contract
@@ -30,18 +31,8 @@ ARROW = {
     pl.Date: pa.date32(),
     pl.Datetime: pa.timestamp("us"),
 }
-OWN = pa.schema(
-    [
-        ("_prediction", pa.string()),
-        ("_time", pa.timestamp("us")),
-        ("_version", pa.int64()),
-        ("_cycle", pa.int64()),
-        ("_role", pa.string()),
-        ("_server", pa.string()),
-    ]
-)
 _AS = re.compile(r"_as_[a-z0-9\[\]]+?_(?P<name>.+)")  # see `stores.journal.named`
-AT_ONCE = 1_000  # rows of a batch: while one is made of Python's values, a request may have to wait
+AT_ONCE = 250  # rows of a batch: while one is made of Python's values, a request may have to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +67,21 @@ def types_of(pipeline: Pipeline) -> dict[str, pa.DataType]:
 def batch_of(served: Sequence[Served], types: Types, private: Iterable[str], server: str) -> pa.RecordBatch:
     """Make one batch of requests that have the same columns; the `private` ones are left out, answers are named with an underscore before."""
     counts = [part.count for part in served]
-
-    def spread(values: Iterable[Any]) -> list[Any]:
-        return list(itertools.chain.from_iterable(itertools.repeat(value, count) for value, count in zip(values, counts, strict=True)))
-
-    own = [
-        [f"{part.request}-{row}" for part, count in zip(served, counts, strict=True) for row in range(count)],
-        spread(round(part.moment * 1e6) for part in served),
-        spread(part.version for part in served),
-        spread(part.cycle for part in served),
-        spread(part.role for part in served),
-        spread(server for _ in served),
-    ]
-    columns = {field.name: pa.array(values, field.type) for field, values in zip(OWN, own, strict=True)}
+    place = pa.array(np.repeat(np.arange(len(served)), counts))
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    number = pa.array(np.arange(len(first)) - first).cast(pa.string())
+    each = pa.record_batch(
+        {
+            "_prediction": pa.array([part.request for part in served], pa.string()),
+            "_time": pa.array([round(part.moment * 1e6) for part in served], pa.timestamp("us")),
+            "_version": pa.array([part.version for part in served], pa.int64()),
+            "_cycle": pa.array([part.cycle for part in served], pa.int64()),
+            "_role": pa.array([part.role for part in served], pa.string()),
+        }
+    ).take(place)
+    columns = {name: each[name] for name in each.schema.names}
+    columns["_prediction"] = pc.binary_join_element_wise(each["_prediction"], number, "-")
+    columns["_server"] = pa.repeat(pa.scalar(server, pa.string()), len(first))
     for name in served[0].rows:
         if name not in private:
             columns[name] = array_of([part.rows[name] for part in served], types.get(name))
@@ -118,7 +111,7 @@ def joined(parts: Sequence[Values]) -> list[Any] | NDArray[Any]:
 
 
 def grouped(served: Iterable[Served]) -> Iterator[list[Served]]:
-    """Part requests in groups of the same columns, each of at most 1,000 rows or of one request."""
+    """Part requests in groups of the same columns, each of at most 250 rows or of one request."""
     open_groups: dict[tuple[str, ...], list[Served]] = {}
     sizes: dict[tuple[str, ...], int] = {}
     for part in served:

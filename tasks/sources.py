@@ -10,8 +10,9 @@ from tasks.gates import require
 class Source:
     """Where data lands and how its files are read.
 
-    `uri` is a directory, a single file or an `s3://bucket/prefix`; without one it is `inbox/<pipeline>` in the home. A prefix is taken as a
-    directory is: `s3://data/in` has `in/may.csv` and not `inner/may.csv`. Where an object of exactly that key exists, it alone is the source.
+    `uri` is a directory, a single file or an `s3://bucket/prefix`; without one it is `inbox/<pipeline>` in the home, of labels
+    `labels/<pipeline>`. A prefix is taken as a directory is: `s3://data/in` has `in/may.csv` and not `inner/may.csv`. Where an object of exactly
+    that key exists, it alone is the source.
     Where S3 tells a queue of its events, `queue` is that SQS queue's URL: arrivals are then seen within a second instead of at the next sweep.
     Files end in .csv, .csv.gz, .parquet, .jsonl or .ndjson; others are ignored. A CSV cell whose whole text is in `null_values` is missing.
     """

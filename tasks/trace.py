@@ -48,6 +48,7 @@ class Again:
 class Trace:
     """Where a prediction comes from. `row` are the raw columns as served, `answer` the columns of the answer; what is not known is None.
 
+    Other versions that predicted the row, and whose answer nobody got, are in `shadows`: version, role and the columns of the answer.
     `decision` is the one that made the version, in its documented JSON form. `files` are those of the snapshot, the most rows first.
     """
 
@@ -68,6 +69,7 @@ class Trace:
     mlflow_run: str | None
     mlflow_url: str | None
     again: Again
+    shadows: tuple[Mapping[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Give the documented JSON form: these fields by name."""
@@ -95,7 +97,7 @@ def parts_of(prediction: str) -> tuple[str, datetime]:
 
 
 def find(pipeline: str, prediction: str) -> pl.DataFrame:
-    """Give all logged rows of the prediction's request, in order; none if there is none.
+    """Give all logged rows of the prediction's request, in order, of every version that predicted them; none if there is none.
 
     Raises:
         UserError: if it is no prediction's name.
@@ -108,8 +110,8 @@ def find(pipeline: str, prediction: str) -> pl.DataFrame:
     found = pl.concat([part for part in (logged, *waiting) if part.height] or [pl.DataFrame()], how="diagonal_relaxed")
     if not found.height:
         return found
-    found = found.unique("_prediction")  # what is committed at this moment is in both
-    return found.sort(pl.col("_prediction").str.split("-").list.last().cast(pl.Int64))
+    found = found.unique(["_prediction", "_version", "_role"])  # what is committed at this moment is in both
+    return found.sort("_role", "_version").sort(pl.col("_prediction").str.split("-").list.last().cast(pl.Int64), maintain_order=True)
 
 
 def _of_request(rows: F, request: str) -> F:
@@ -184,10 +186,13 @@ def trace(name: str, prediction: str, private: Collection[str] = ()) -> Trace | 
         Breakdown: if ledger or log cannot be read.
     """
     rows = find(name, prediction)
-    place = rows["_prediction"].index_of(prediction) if rows.height else None
-    if place is None:
+    mine = rows.filter(pl.col("_prediction") == prediction) if rows.height else rows
+    if not mine.height:
         return None
-    own = rows.row(place, named=True)
+    answered = mine.filter(pl.col("_role") != "shadow")
+    own = (answered if answered.height else mine).row(0, named=True)
+    rows = rows.filter(pl.col("_version") == own["_version"], pl.col("_role") == own["_role"])
+    place = int(rows["_prediction"].index_of(prediction) or 0)
     model = version_of(name, own["_version"], own["_cycle"])
     decision = ledger.decision(name, model.cycle if model else own["_cycle"])
     snapshot = Snapshot(**decision["snapshot"]) if decision and decision["snapshot"] else None
@@ -212,7 +217,15 @@ def trace(name: str, prediction: str, private: Collection[str] = ()) -> Trace | 
         mlflow_run=decision["mlflow_run"] if decision else None,
         mlflow_url=decision["mlflow_url"] if decision else None,
         again=again(loaded, rows, place, private) if loaded else Again(None, {}, f"It could not be predicted anew: {why}"),
+        shadows=_others(mine, own),
     )
+
+
+def _others(mine: pl.DataFrame, own: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Give what the other versions answered."""
+    rest = mine.filter((pl.col("_version") != own["_version"]) | (pl.col("_role") != own["_role"]))
+    parts = [rest[[place]] for place in range(rest.height)]
+    return tuple({"version": part["_version"][0], "role": part["_role"][0], **answers_of(part).row(0, named=True)} for part in parts)
 
 
 def _loaded(model: Champion | None) -> tuple[Loaded | None, str]:

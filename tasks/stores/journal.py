@@ -23,7 +23,7 @@ TABLE = "predictions"
 TIME, DAY = "_time", "_day"
 _RETRIES = 20
 _KEPT = {"delta.logRetentionDuration": "interval 2 days", "delta.deletedFileRetentionDuration": "interval 1 days"}
-_KEPT_HOURS = 24
+_KEPT_HOURS, _ENFORCED = 24, True
 _SMALL, _MANY = 32 << 20, 8  # bytes of a file that is worth joining, and how many of a day are
 
 
@@ -97,7 +97,7 @@ def prune(pipeline: str, before: date) -> int:
         old, gone = f"{DAY} < DATE '{before}'", 0
         if delta.files_of(found, old):
             gone = int(found.delete(old, post_commithook_properties=_afterwards())["num_deleted_rows"])
-        found.vacuum(retention_hours=_KEPT_HOURS, dry_run=False)
+        found.vacuum(retention_hours=_KEPT_HOURS, dry_run=False, enforce_retention_duration=_ENFORCED)
     return gone
 
 

@@ -14,6 +14,7 @@ from tests.benchmarks import (  # noqa: E402
     evaluation,
     history,
     ledger,
+    logged,
     online,
     probe,
     registering,
@@ -46,6 +47,7 @@ NAMES = [
     "swaps",
     "starting",
     "batch",
+    "logged",
 ]
 
 
@@ -72,6 +74,7 @@ def main() -> None:
         "swaps": lambda: online.swaps(100 // part),
         "starting": lambda: online.starting(runs),
         "batch": lambda: batch.batch(min(runs, 3), (1_000_000 // part, 5_000_000 // part)),
+        "logged": lambda: logged.logged(runs, 100_000 // part),
     }
     served = {
         "electricity": lambda: cycle.electricity(runs),

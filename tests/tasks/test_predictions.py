@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tasks.predictions import Limits, PredictionLog
 from tasks.served import Served
 from tasks.services import Serving
 from tasks.stores import journal, spool
+from tests.waiting import until
 
 QUICK = Limits(drain=0.05, commit=0.2)
 SLOW = Limits(drain=0.05, commit=3600)
@@ -57,14 +58,6 @@ def logged(pipeline: str = "toy") -> pl.DataFrame:
 
 def log(limits: Limits = SLOW, **serving: Any) -> PredictionLog:
     return PredictionLog(replace(pipelines.get("toy"), serving=Serving(**serving)), "here/1-2", limits)
-
-
-def until(told: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until it is so."""
-    limit = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < limit
-        time.sleep(0.02)
 
 
 def test_what_was_added_is_in_the_lake_once_it_is_closed_with_every_value_as_it_was_served(home: Path) -> None:
@@ -349,10 +342,10 @@ def test_one_request_that_cannot_be_logged_takes_no_other_with_it(home: Path) ->
 
 
 def test_requests_of_many_rows_and_columns_are_parted_in_small_batches() -> None:
-    parts = [answered(number, count=400) for number in range(6)] + [answered(9, count=3000), answered(10, answers={"predicted": [1]})]
+    parts = [answered(number, count=100) for number in range(6)] + [answered(9, count=3000), answered(10, answers={"predicted": [1]})]
     groups = list(served.grouped(parts))
     assert sum(len(group) for group in groups) == len(parts)
-    assert all(sum(part.count for part in group) <= 1000 or len(group) == 1 for group in groups)
+    assert all(sum(part.count for part in group) <= 250 or len(group) == 1 for group in groups)
     assert all(len({(*part.rows, *part.answers) for part in group}) == 1 for group in groups)
 
 
@@ -364,3 +357,45 @@ def test_a_spool_that_somebody_removed_is_begun_anew(home: Path) -> None:
     ours.add(answered(2))
     ours.close()
     assert f"{answered(2).request}-0" in set(logged()["_prediction"])
+
+
+def test_old_predictions_are_removed_with_their_files_and_small_files_are_joined_while_servers_go_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(pipelines.get("toy"), serving=Serving(retention_days=10))
+    for number in range(20):
+        kept = PredictionLog(spec, "here", SLOW)
+        kept.add(answered(number))
+        kept.add(answered(number + 100, moment=MOMENT - 12 * 86_400))
+        kept.close()
+    living = log(QUICK)
+    living.add(answered(1000))
+    today = datetime.fromtimestamp(MOMENT, UTC).date()
+    assert predictions.upkeep(spec, today) == ()
+    living.add(answered(1001))
+    living.close()
+    found = logged()
+    assert sorted(found["_prediction"]) == sorted(f"{answered(number).request}-0" for number in (*range(20), 1000, 1001))
+    place = home / "lake" / "toy" / "predictions"
+    assert len(list(place.glob("_day=2026-09-21/*.parquet"))) > 20  # those that were joined stay for a day: somebody may be reading them
+    for path in place.rglob("*.parquet"):
+        os.utime(path, (time.time() - 2 * 86_400,) * 2)
+    monkeypatch.setattr(journal, "_KEPT_HOURS", 0)
+    monkeypatch.setattr(journal, "_ENFORCED", False)
+    assert predictions.upkeep(spec, today) == ()
+    assert len(list(place.glob("_day=2026-09-21/*.parquet"))) <= 3
+    assert not list(place.glob("_day=2026-09-09/*.parquet"))
+    assert logged().height == 22
+
+
+def test_tidying_up_where_there_is_no_log_does_nothing_and_where_it_cannot_be_done_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert predictions.upkeep(pipelines.get("toy")) == ()
+    assert not home.exists()
+    ours = log()
+    ours.add(answered(1))
+    ours.close()
+    (home / "lake" / "toy" / "predictions" / "_delta_log" / f"{0:020d}.json").write_text("{")
+    (told,) = predictions.upkeep(pipelines.get("toy"))
+    assert "was not tidied up" in told

@@ -149,6 +149,32 @@ def test_a_version_that_only_shadows_is_known_by_the_proposal_of_its_cycle(champ
     assert (found.again.equal, found.files_note) == (True, "The decision has no snapshot.")
 
 
+def test_of_several_versions_that_predicted_a_row_the_one_that_answered_is_traced(champion: Champion) -> None:
+    served = answer(champion, toy_rows(3))
+    logged(replace(served, version=9, role="shadow", answers={"predicted": [0, 0, 0], "p_1": [0.0, 0.25, 0.5]}), served)
+    found = trace("toy", f"{REQUEST}-1")
+    assert found
+    assert (found.version, found.role, found.again.equal) == (1, "champion", True)
+    assert found.shadows == ({"version": 9, "role": "shadow", "predicted": 0, "p_1": 0.25},)
+
+
+def test_of_a_large_log_only_the_files_that_may_hold_the_prediction_are_read(champion: Champion, home: Path) -> None:
+    logged(answer(champion, toy_rows(1)))
+    mine = set((home / "lake" / "toy" / "predictions").rglob("*.parquet"))
+    for days in (-40, -1, 1, 40):  # other days, and, by another beginning of the name, other files of the same day
+        logged(
+            replace(
+                answer(champion, toy_rows(1)), moment=MOMENT + days * 86_400, request=f"{int((MOMENT + days * 86_400) * 1000):012x}{0:016x}"
+            )
+        )
+    logged(answer(champion, toy_rows(1), f"{REQUEST[:-1]}0"))
+    others = set((home / "lake" / "toy" / "predictions").rglob("*.parquet")) - mine
+    assert len(others) == 5
+    for path in others:
+        path.write_bytes(b"unreadable")
+    assert find("toy", f"{REQUEST}-0").height == 1
+
+
 def test_a_model_that_is_not_there_any_more_is_said_so_and_the_rest_is_told(champion: Champion) -> None:
     logged(answer(champion, toy_rows(1)))
     (kept.place(champion.sha256) / "model.skops").write_bytes(b"other")
