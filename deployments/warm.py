@@ -9,6 +9,7 @@ import sklearn.ensemble
 import sklearn.linear_model
 import sklearn.pipeline  # noqa: F401
 
+import flows.labels
 import flows.scoring
 import flows.training  # noqa: F401
 from deployments import children, registration  # noqa: F401

@@ -11,7 +11,7 @@ from prefect.states import Completed
 
 from flows import pipelines
 from flows.embedded import embedded, tag_run
-from flows.streams import Stream, claimed, stream
+from flows.streams import Stream, claimed, left_to_do, passed_over, stream
 from tasks import batch, document, scored
 from tasks.batch import Order, score_file
 from tasks.errors import CycleInProgress
@@ -21,7 +21,7 @@ from tasks.scorings import Batch, Scored, told
 from tasks.spec import Pipeline
 from tasks.stores import artifacts, ledger
 from tasks.stores.ledger import Lease
-from tasks.triggers import SCORING, Receipt
+from tasks.triggers import SCORING
 
 
 def _run_name() -> str:
@@ -76,10 +76,10 @@ def _landed(spec: Pipeline, source: Stream, output: str | None, form: str, trigg
     """Score what has landed and was not scored yet, in a cycle of the stream's own."""
     observation = observe(source.name, source.uri)
     by_itself = runtime.deployment.id is not None
-    if by_itself and trigger == "arrival" and not _left_to_do(source):
-        return _passed_over(source, trigger, "nothing", "Nothing is outstanding any more: an earlier run has scored it.")
+    if by_itself and trigger == "arrival" and not left_to_do(source):
+        return cast("Batch", passed_over(source, trigger, "nothing", "Nothing is outstanding any more: an earlier run has scored it."))
     if by_itself and ledger.champion(spec.name) is None:
-        return _passed_over(source, trigger, "champion", "There is no champion yet: what has landed waits for the first one.")
+        return cast("Batch", passed_over(source, trigger, "champion", "There is no champion yet: what has landed waits for the first one."))
     asked = batch.order(spec, output, form, source.uri)
     try:
         with claimed(source, trigger) as lease:
@@ -87,19 +87,8 @@ def _landed(spec: Pipeline, source: Stream, output: str | None, form: str, trigg
     except CycleInProgress as busy:
         if not by_itself:
             raise
-        return _passed_over(source, trigger, "running", str(busy).partition(". ")[0] + ".")
+        return cast("Batch", passed_over(source, trigger, "running", str(busy).partition(". ")[0] + "."))
     return _shown(_made(asked, source.uri, files, observation.ignored))
-
-
-def _left_to_do(source: Stream) -> bool:
-    last = ledger.last_cycle(source.name)
-    return bool(ledger.outstanding(source.name)) or (last is not None and last.state != "done")
-
-
-def _passed_over(source: Stream, trigger: str, rule: str, why: str) -> Batch:
-    """End a run that scores nothing: with a receipt, and shown in Prefect as skipped."""
-    ledger.record(source.name, Receipt("skipped", rule, why, trigger=trigger))
-    return cast("Batch", Completed(name="Skipped", message=why))
 
 
 def _score_outstanding(asked: Order, lease: Lease) -> tuple[Scored, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect import runtime
+from prefect.states import Completed
 
 from flows import pipelines
 from tasks import settings
@@ -18,7 +19,7 @@ from tasks.errors import LeaseLost, UserError
 from tasks.spec import Pipeline, Retrain, Source
 from tasks.stores import ledger
 from tasks.stores.ledger import Lease
-from tasks.triggers import SCORING, TRAINING, stream_of
+from tasks.triggers import LABELS, SCORING, TRAINING, Receipt, stream_of
 
 Declared = tuple[Source, Retrain] | None
 
@@ -56,6 +57,10 @@ def _scoring(spec: Pipeline) -> Declared:
     return asked.source, Retrain(on_arrival=asked.on_arrival, schedule=asked.schedule, timezone=asked.timezone)
 
 
+def _labels(spec: Pipeline) -> Declared:
+    return None if spec.labels is None else (spec.labels, Retrain())
+
+
 KINDS = {
     "": Kind(
         "flows.training.continuous_training",
@@ -67,6 +72,7 @@ KINDS = {
     "scoring": Kind(
         "flows.scoring.batch_scoring", SCORING, "predict", "Batch scoring of {}: what has landed is predicted with the champion.", _scoring
     ),
+    "labels": Kind("flows.labels.take_labels", LABELS, "take labels", "Labels of {} that come later, for `ratchet quality`.", _labels),
 }
 
 
@@ -106,6 +112,18 @@ def function(flow: str) -> Any:
     """Import the flow of that Prefect name."""
     module, _, name = next(kind.function for kind in KINDS.values() if kind.flow == flow).rpartition(".")
     return getattr(importlib.import_module(module), name)
+
+
+def left_to_do(stream: Stream) -> bool:
+    """Tell whether anything is outstanding, or the last cycle has left something to finish."""
+    last = ledger.last_cycle(stream.name)
+    return bool(ledger.outstanding(stream.name)) or (last is not None and last.state != "done")
+
+
+def passed_over(stream: Stream, trigger: str, rule: str, why: str) -> Any:
+    """End a run that has nothing to do: with a receipt, and shown in Prefect as skipped."""
+    ledger.record(stream.name, Receipt("skipped", rule, why, trigger=trigger))
+    return Completed(name="Skipped", message=why)  # Prefect takes a state for the run's own
 
 
 @contextmanager

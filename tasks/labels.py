@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pandera.polars as pa
 
-from tasks import settings
 from tasks.errors import UserError
 from tasks.spec import Holdout, Pipeline, Serving, Source
 
@@ -25,29 +24,6 @@ class Part:
     def to_schema(self) -> pa.DataFrameSchema:
         """Give the schema, as a contract does."""
         return self.schema
-
-
-def stream(pipeline: str) -> str:
-    """Name the arrivals of a pipeline's labels in the ledger.
-
-    >>> stream("churn")
-    'churn:labels'
-    """
-    return f"{pipeline}:labels"
-
-
-def source_of(pipeline: Pipeline) -> str:
-    """Give where the pipeline's labels land: its own address, or its directory in the home's `labels`, which is made if it is not there.
-
-    Raises:
-        UserError: if the pipeline declares none.
-    """
-    declared = declared_by(pipeline)
-    if declared.uri is not None:
-        return declared.uri
-    place = settings.read().home / "labels" / pipeline.name
-    place.mkdir(parents=True, exist_ok=True)
-    return str(place)
 
 
 def declared_by(pipeline: Pipeline) -> Source:

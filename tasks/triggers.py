@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TRAINING, APPROVAL, SCORING = "continuous-training", "approval", "batch-scoring"  # the flows that deployments are made of
+TRAINING, APPROVAL, SCORING, LABELS = (
+    "continuous-training",
+    "approval",
+    "batch-scoring",
+    "take-labels",
+)  # the flows that deployments are made of
 Outcome = Literal["ran", "asked", "waited", "skipped"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows import pipelines
+from flows import pipelines, streams
 from flows.labels import Taken, take_labels
 from tasks import labels
 from tasks.clean import commit, recover
@@ -19,6 +19,7 @@ from tasks.observe import survey
 from tasks.records import Cleaned
 from tasks.spec import Pipeline, Source
 from tasks.stores import lake, ledger
+from tasks.triggers import stream_of
 from tests.landing import toy_rows
 
 
@@ -35,8 +36,8 @@ def labelled(source: Path) -> Pipeline:
 def take(source: Path) -> Cleaned:
     """Take labels in as the flow does, without servers."""
     spec = labels.reading(labelled(source))
-    survey(labels.stream("toy"), str(source))
-    lease = ledger.begin(labels.stream("toy"), trigger="test", definition="", flow_run=None)
+    survey(stream_of("toy", "labels"), str(source))
+    lease = ledger.begin(stream_of("toy", "labels"), trigger="test", definition="", flow_run=None)
     try:
         recover("toy", lease, labels.TABLES)
         ledger.sort_out(lease)
@@ -114,14 +115,14 @@ def test_without_a_key_labels_are_found_by_time_and_without_either_they_cannot_b
     amounts = replace(pipelines.get("amounts"), labels=Source())
     assert labels.columns_of(amounts) == ("day",)
     assert list(labels.reading(amounts).contract.to_schema().columns) == ["day", "amount"]
-    assert labels.source_of(amounts) == str(home / "labels" / "amounts")
+    assert streams.stream(amounts, "labels").uri == str(home / "inbox" / "amounts.labels")
     with pytest.raises(UserError, match="neither key nor time"):
         labels.columns_of(pipelines.get("sorts"))
 
 
 def test_a_pipeline_without_a_source_of_labels_says_what_to_do(home: Path) -> None:
     with pytest.raises(UserError, match="declares no source of labels"):
-        labels.source_of(pipelines.get("toy"))
+        labels.reading(pipelines.get("toy"))
 
 
 @pytest.mark.slow
@@ -133,7 +134,7 @@ def test_the_flow_takes_in_what_landed_and_says_what_became_of_it(
     text = pipelines.path("toy").read_text().replace("import Candidate,", "import Source, Candidate,")
     (place / "toy.py").write_text(text.replace('    kind="binary",', '    kind="binary",\n    labels=Source(),'))
     monkeypatch.setenv("RATCHET_PIPELINES", str(place))
-    source = Path(labels.source_of(pipelines.get("toy")))
+    source = Path(streams.stream(pipelines.get("toy"), "labels").uri)
     land(source, "a.csv", "id,label\n1,yes\n2,perhaps\n")
     assert take_labels("toy") == Taken(
         "toy", 1, 1, 1, 0, ("a.csv has rows in quarantine: Rows break the contract: isin(['yes', 'no']) in label (1).",)
