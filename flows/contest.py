@@ -14,7 +14,7 @@ from tasks.evaluate import evaluate
 from tasks.evidence import Budget, Evaluation, Rule
 from tasks.golden import digest as golden_digest
 from tasks.metrics import METRICS
-from tasks.probe import probe
+from tasks.probe import probe, standby
 from tasks.promote import clear_up, promote, register
 from tasks.records import Champion, Decision, Fitted, Prepared, Trial
 from tasks.report import details
@@ -117,15 +117,16 @@ def _kept(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champion: 
 
 def _published(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champion: Champion | None) -> Decision:
     """Fit the model that is to serve, store and probe it, and publish or hold it if that passed too."""
-    cycle, prepared, spec, work = contest.cycle, contest.prepared, contest.cycle.spec, str(contest.cycle.work)
+    cycle, prepared, spec = contest.cycle, contest.prepared, contest.cycle.spec
     served = contest.fitted
-    if spec.gate.serve == "refit":
-        served = _fit(cycle, prepared, contest.chosen, prepared.snapshot.rows)
-        rules += (twins(spec.gate, spec.kind, stability(spec, prepared, contest.fitted, served), served),)
-        if verdict_of(rules) == "keep":
-            return _kept(contest, draft, rules, champion)
-    candidate = register(spec, cycle.lease, draft, prepared, served, str(cycle.work / "pipeline.py"))
-    examined = probe(spec, candidate, served, prepared, work)
+    with standby(cycle.work) as process:  # it gets ready to load the model while that is fitted and stored
+        if spec.gate.serve == "refit":
+            served = _fit(cycle, prepared, contest.chosen, prepared.snapshot.rows)
+            rules += (twins(spec.gate, spec.kind, stability(spec, prepared, contest.fitted, served), served),)
+            if verdict_of(rules) == "keep":
+                return _kept(contest, draft, rules, champion)
+        candidate = register(spec, cycle.lease, draft, prepared, served, str(cycle.work / "pipeline.py"))
+        examined = probe(spec, candidate, served, prepared, process)
     crash.point("promote.probed")
     rules, draft = rules + examined.rules, replace(draft, probe=examined)
     verdict = verdict_of(rules)

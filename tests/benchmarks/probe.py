@@ -24,7 +24,7 @@ def probe(runs: int) -> None:
     """Probe the same stored model again and again."""
     from flows import pipelines
     from tasks import contract
-    from tasks.probe import examine
+    from tasks.probe import examine, standby
     from tasks.stores import kept
     from tests.stored import store
 
@@ -39,7 +39,8 @@ def probe(runs: int) -> None:
         found, floors = [], []
         for number in range(runs):
             floors.append(command([sys.executable, "-c", BARE, model], {"OMP_NUM_THREADS": "1"}))
-            found.append(examine(stored.pipeline, stored.candidate, stored.fitted, stored.prepared, Path(place) / str(number)))
+            with standby(Path(place) / str(number)) as process:
+                found.append(examine(stored.pipeline, stored.candidate, stored.fitted, stored.prepared, process))
     broken = sorted({rule.sentence for one in found for rule in one.rules if not rule.passed})
     if broken:
         console.print(f"[bold red]The probe did not pass[/]: {broken}")

@@ -1,8 +1,11 @@
 """The serving probe: what passes every other rule and does not serve is found out in a process of its own, whatever it does there."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tasks import probe, settings
+from tasks import probe, rehearsal, settings
 from tasks.evidence import Probe, Rule
 from tasks.stores import kept
 from tests.landing import toy_rows
@@ -98,7 +101,8 @@ def mine(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
 
 def examined(stored: Stored, into: Path, **gate: Any) -> Probe:
     pipeline = replace(stored.pipeline, gate=replace(stored.pipeline.gate, **gate))
-    return probe.examine(pipeline, stored.candidate, stored.fitted, stored.prepared, into)
+    with probe.standby(into) as process:
+        return probe.examine(pipeline, stored.candidate, stored.fitted, stored.prepared, process)
 
 
 def failed(found: Probe) -> dict[str, str]:
@@ -247,14 +251,16 @@ def test_the_trained_model_itself_may_fail_and_that_is_told(mine: Callable[..., 
 def test_a_process_that_does_not_end_well_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, says: str) -> None:
     monkeypatch.setattr(probe, "_CHILD", "tests.misbehaving")
     (tmp_path / "mode").write_text(mode)
-    assert says in (probe.run(tmp_path, {}, 2) or "")
+    with probe.standby(tmp_path, {}) as process:
+        assert says in (probe.ask(process, 2) or "")
 
 
 @pytest.mark.parametrize("mode", ["hang", "orphan"])
 def test_nothing_that_the_process_started_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(probe, "_CHILD", "tests.misbehaving")
     (tmp_path / "mode").write_text(mode)
-    probe.run(tmp_path, {}, 5)
+    with probe.standby(tmp_path, {}) as process:
+        probe.ask(process, 2)
     child = int((tmp_path / "child").read_text())
     until(lambda: not _runs(child))
 
@@ -264,6 +270,55 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.slow
+def test_one_that_dies_while_it_waits_fails_with_the_reason(mine: Callable[..., Stored], tmp_path: Path) -> None:
+    stored = mine()
+    with probe.standby(tmp_path / "probe") as process:
+        os.kill(process.pid, signal.SIGKILL)
+        found = probe.examine(stored.pipeline, stored.candidate, stored.fitted, stored.prepared, process)
+    assert {rule.name for rule in found.rules if rule.passed} == set()
+    assert "it was ended by SIGKILL" in failed(found)["probe_loads"]
+
+
+def test_the_time_limit_begins_with_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_CHILD", "tests.misbehaving")
+    (tmp_path / "mode").write_text("wait")
+    with probe.standby(tmp_path, {}) as process:
+        until((tmp_path / "child").exists)
+        time.sleep(1.5)
+        assert probe.ask(process, 1) is None
+
+
+def test_a_process_that_is_not_needed_is_ended_with_the_block(tmp_path: Path) -> None:
+    with probe.standby(tmp_path, {}) as process:
+        assert _runs(process.pid)
+    assert not _runs(process.pid)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_process_that_waits_ends_by_itself_when_the_one_who_would_have_asked_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time\nfrom tasks import probe\n"
+        "with probe.standby(pathlib.Path(sys.argv[1]), {}) as process:\n    print(process.pid, flush=True)\n    time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(probe.__file__).parents[1], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        waiting = int(parent.stdout.readline())
+        parent.kill()
+    until(lambda: not _runs(waiting))
+
+
+def test_it_ends_too_where_somebody_else_holds_the_pipe_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([7, 7, 1])
+    reader, writer = os.pipe()
+    monkeypatch.setattr("os.getppid", lambda: next(parents))
+    monkeypatch.setattr(rehearsal, "LOOK", 0.01)
+    with os.fdopen(reader) as stdin, os.fdopen(writer, "w"):
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert not rehearsal.asked()
 
 
 def test_the_process_gets_no_address_and_no_password(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
