@@ -119,7 +119,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The snapshot's features, staged: rows before `cut` may be trained on, the `unseen` ones after it are newer than any training."""
+    """The snapshot's features, staged: rows before `cut` may be trained on, the `unseen` ones after it are newer than any training.
+
+    `reused` of the unseen ones were used by the decisions of the cycles `reused_by` already.
+    """
 
     snapshot: Snapshot
     features: str
@@ -132,6 +135,17 @@ class Prepared:
     unseen_classes: tuple[Any, ...]
     trained_until: str | None
     cut: str | None
+    reused: int = 0
+    reused_by: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The rows that a cycle's decision rests on, by the order of its first and its last one, as records keep it."""
+
+    cycle: int
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)

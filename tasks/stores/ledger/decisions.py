@@ -5,7 +5,7 @@ decision was made against. The registry's alias is moved afterwards, from the ou
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,13 +14,15 @@ from sqlalchemy.engine import Connection
 
 from tasks.budget import Spending
 from tasks.errors import LedgerError
-from tasks.records import Champion, Decision
+from tasks.records import Champion, Compared, Decision
 from tasks.stores.ledger import proposals, schema
 from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.champions import crown, current_version
 from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.outbox import queue
 from tasks.stores.ledger.schema import cycles
+
+PAGE = 20  # decisions that are read at a time
 
 
 def decide(
@@ -79,6 +81,22 @@ def spendings(pipeline: str) -> tuple[Spending, ...]:
     query = sa.select(table.c.cycle, table.c.evidence, table.c.level, table.c.moment).where(table.c.pipeline == pipeline)
     with reading() as connection:
         return tuple(Spending(**row) for row in connection.execute(query.order_by(table.c.cycle)).mappings())
+
+
+def compared(pipeline: str) -> Iterator[Compared]:
+    """Give the rows that each of the pipeline's decisions rests on, newest first, read a few at a time as they are asked for."""
+    table, before = schema.decisions, None
+    while True:
+        query = sa.select(table.c.cycle, table.c.record).where(table.c.pipeline == pipeline, table.c.trained_rows.is_not(None))
+        query = query if before is None else query.where(table.c.cycle < before)
+        with reading() as connection:
+            page = connection.execute(query.order_by(table.c.cycle.desc()).limit(PAGE)).all()
+        if not page:
+            return
+        for cycle, text in page:
+            before, found = cycle, json.loads(text)["evaluation"] or {}
+            if found.get("first") is not None and found.get("last") is not None:
+                yield Compared(cycle, found["first"], found["last"])
 
 
 def decision(pipeline: str, cycle: int) -> dict[str, Any] | None:
