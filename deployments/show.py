@@ -2,7 +2,7 @@
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
 - `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
-   "running_cycle", "receipt", "watched", "watch_note"}]}
+   "running_cycle", "receipt", "waiting", "registry", "watched", "watch_note"}]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
 - `run`, `why`: one Decision; `why` of a cycle that failed: {"cycle", "state", "error"}
@@ -105,6 +105,8 @@ def status(*, as_json: bool) -> None:
         table.add_row(*map(said, cells))
     console.print(table)
     for row in rows:
+        if row["registry"] is not None:
+            console.print(said(f"{row['name']}, in cycle {row['last_decision']['cycle']}: {row['registry']}"))
         if (asked := row["waiting"]) is not None:
             version = asked["candidate"]["version"]
             console.print(
@@ -160,6 +162,7 @@ def _state(name: str) -> dict[str, Any]:
         "running_cycle": running.id if running else None,
         "receipt": asdict(receipt) if receipt else None,
         "waiting": asdict(waiting) if waiting else None,
+        "registry": last[0].get("registry") if last else None,
     }
 
 

@@ -211,7 +211,7 @@ class Decision:
     """How a cycle ended, and why. One for every cycle, kept for ever.
 
     `proposed` is the version that a decision to hold waits with; `served` says which of two models the version is: the one that was tested,
-    or its twin that was fitted on all rows, the unseen ones included.
+    or its twin that was fitted on all rows, the unseen ones included. `registry` says what was found wrong with the registry's alias.
     """
 
     pipeline: str
@@ -241,6 +241,7 @@ class Decision:
     prefect_url: str | None = None
     at: str | None = None
     seconds: float | None = None
+    registry: str | None = None
 
     @property
     def quarantine_share(self) -> float | None:

@@ -14,14 +14,16 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 
-from deployments import children, people
+from deployments import children, doctor, people, show
 from deployments.registration import register
 from flows.approval import answered
 from flows.training import continuous_training
 from infra.parts import Stack
 from tasks.errors import UserError
+from tasks.promote import settle_effects
 from tasks.records import Decision
 from tasks.stores import ledger, models, questions
+from tasks.stores.ledger.outbox import queue
 from tests.landing import toy_rows
 from tests.servers.client import prefect_at
 
@@ -190,17 +192,37 @@ def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(own: P
     assert models.pointed(name) == first.champion
 
 
-def test_a_champion_that_was_deleted_from_the_registry_is_noticed_and_goes_on_serving(own: Path, cycle_home: Path, servers: Stack) -> None:
+def test_a_champion_that_was_deleted_from_the_registry_is_noticed_and_goes_on_serving(
+    own: Path, cycle_home: Path, servers: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
     import mlflow
 
+    client = mlflow.MlflowClient(servers.mlflow_url)
     name = land(own, cycle_home, "a.csv", toy_rows(400))
     first = continuous_training(name)
-    mlflow.MlflowClient(servers.mlflow_url).delete_model_version(name, str(first.champion))
-    land(own, cycle_home, "b.csv", toy_rows(400, first=400))
+    client.delete_model_version(name, str(first.champion))
+    gone = f"Version {first.champion}, the champion, was deleted from the registry"
+    examined = {found.what: found for found in doctor._champions()}
+    assert examined[f"alias of {name}"].found.startswith(gone)
+    assert f"ratchet rollback {name} --to VERSION" in examined[f"alias of {name}"].remedy
+    assert examined[f"champion of {name}"].ok  # from its copy
+    land(own, cycle_home, "b.csv", toy_rows(2400, first=400, flip=True))
     second = continuous_training(name)
-    assert any(f"Version {first.champion}, the champion, was deleted from the registry" in note for note in second.notes)
+    assert (second.registry or "").startswith(gone)
+    assert second.registry in second.notes
+    show.status(as_json=False)
+    assert f"{name}, in cycle {second.cycle}: {gone}" in " ".join(capsys.readouterr().out.split())
     assert second.evaluation is not None
     assert second.evaluation.champion is not None
+    assert second.verdict == "promote"
+    with pytest.raises(UserError, match=f"Version {first.champion} of '{name}' was deleted from the registry"):
+        people.roll_back(name, to=None, who="ada", why="complaints")
+    assert models.pointed(name) == second.champion
+    client.delete_model_version(name, str(second.champion))
+    with ledger.transaction() as connection:
+        queue(connection, name, second.cycle, "alias", {"version": second.champion, "previous": first.champion})
+    assert settle_effects(name) == ()  # there is nothing to point to, and no server to wait for
+    assert ledger.unfinished(name) == ()
 
 
 def test_a_leak_is_held_with_the_reason(own: Path, cycle_home: Path) -> None:
