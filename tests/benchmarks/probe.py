@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from tests.benchmarks import data
+from tests.benchmarks import data, deciding
 from tests.benchmarks.cycle import fresh_home
 from tests.benchmarks.measure import command, console, median, spread, tell
 
@@ -50,6 +50,7 @@ def probe(runs: int) -> None:
     _repeats("p50", [one.p50_ms for one in found])
     _repeats("p99", [one.p99_ms for one in found])
     _repeats("memory", [one.memory_mb for one in found])
+    deciding.deciding(runs)
 
 
 def _repeats(name: str, figures: list[float | None]) -> None:
