@@ -53,7 +53,7 @@ def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> De
         return _kept(Contest(cycle, prepared, chosen, fitted, None, more), draft, (evaluation,), champion)
     contest = Contest(cycle, prepared, chosen, fitted, _spent(cycle, budget, spec, prepared), more)
     draft = replace(draft, evaluation=evaluation)
-    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(cycle, draft, fitted, more))
+    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(cycle, fitted, more))
     return _kept(contest, draft, rules, champion) if verdict_of(rules) == "keep" else _published(contest, draft, rules, champion)
 
 
@@ -97,10 +97,10 @@ def _spent(cycle: Cycle, budget: Budget | None, spec: Pipeline, prepared: Prepar
     return Spending(cycle.lease.cycle, budget.evidence, budget.allowed, _moment(spec, prepared))
 
 
-def _circumstances(cycle: Cycle, draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
+def _circumstances(cycle: Cycle, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
     return Circumstances(
         label_rate=more["target"]["unseen"].get(str(cycle.spec.positive)),
-        quarantine_share=draft.quarantine_share or 0.0,
+        quarantine_share=ledger.rejected_since_training(cycle.spec.name),
         drift=more["drift"],
         fit_seconds=fitted.seconds,
         alias=cycle.alias,

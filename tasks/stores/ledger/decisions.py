@@ -117,13 +117,27 @@ def decisions(pipeline: str, *, limit: int | None = None) -> tuple[dict[str, Any
 
 def rows_since_training(pipeline: str) -> int:
     """Count the rows that were accepted after the newest cycle that trained."""
+    return _since_training(pipeline)[0]
+
+
+def rejected_since_training(pipeline: str) -> float:
+    """Give the share in quarantine of the rows that came after the newest cycle that trained, 0 if none came.
+
+    Not of one cycle: one that was killed has taken rows in, and the next one decides on them.
+    """
+    accepted, rejected, repeated = _since_training(pipeline)
+    return rejected / max(1, accepted + rejected + repeated)
+
+
+def _since_training(pipeline: str) -> tuple[int, int, int]:
+    """Count the rows accepted, rejected and repeated after the newest cycle that trained."""
     trained = sa.select(sa.func.max(schema.decisions.c.cycle)).where(
         schema.decisions.c.pipeline == pipeline, schema.decisions.c.trained_rows.is_not(None)
     )
     table = schema.arrivals
+    sums = [sa.func.sum(column) for column in (table.c.accepted, table.c.rejected, table.c.repeated)]
     with reading() as connection:
         newest = connection.execute(trained).scalar() or 0
-        total = connection.execute(
-            sa.select(sa.func.sum(table.c.accepted)).where(table.c.pipeline == pipeline, table.c.cycle > newest)
-        ).scalar()
-    return int(total or 0)
+        row = connection.execute(sa.select(*sums).where(table.c.pipeline == pipeline, table.c.cycle > newest)).one()
+    accepted, rejected, repeated = (int(count or 0) for count in row)
+    return accepted, rejected, repeated
