@@ -1,7 +1,6 @@
 """The serving probe: what passes every other rule and does not serve is found out in a process of its own, whatever it does there."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -142,9 +141,13 @@ def test_a_sound_model_of_each_kind_passes_and_is_measured(home: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_rows_are_checked_at_the_edges_that_the_contract_lets_through(mine: Callable[..., Stored], tmp_path: Path) -> None:
-    found = examined(mine(), tmp_path / "probe")
-    assert failed(found) == {}
+def test_rows_are_checked_at_the_edges_that_the_contract_lets_through_and_high_costs_fail(
+    mine: Callable[..., Stored], tmp_path: Path
+) -> None:
+    found = examined(mine(), tmp_path / "probe", max_latency_ms=0.001, max_memory_mb=1, max_artifact_mb=0.0001)
+    assert failed(found).keys() == {"latency", "memory", "artifact_size"}
+    assert "more than the 0.001 allowed" in failed(found)["latency"]
+    assert rule(found, "memory").figure == found.memory_mb
     assert "finite answers for 2 edge rows (x missing, word unseen)" in rule(found, "probe_edge_rows").sentence
     assert "lets nobody ask for word missing" in rule(found, "probe_edge_rows").sentence
 
@@ -181,19 +184,13 @@ def test_features_that_travel_and_are_others_than_those_of_the_training_are_foun
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["truncated", "swapped", "gone"])
 def test_bytes_that_are_not_those_of_the_digest_are_never_loaded(
-    mine: Callable[..., Stored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    mine: Callable[..., Stored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = mine()
     place = kept.place(stored.candidate.sha256)
     monkeypatch.setattr("tasks.stores.models._fetch", lambda uri, wanted: place)  # as if it were changed between fetching and loading
-    if damage == "truncated":
-        (place / "model.skops").write_bytes((place / "model.skops").read_bytes()[:-100])
-    elif damage == "swapped":
-        (place / "pipeline.py").write_text(MINE.replace("0.5", "0.6"))
-    else:
-        shutil.rmtree(place)
+    (place / "pipeline.py").write_text(MINE.replace("0.5", "0.6"))
     found = examined(stored, tmp_path / "probe", max_latency_ms=1_000, max_memory_mb=1_000)
     assert {rule.name for rule in found.rules if rule.passed} == set()
     assert "its files are not those of digest" in failed(found)["probe_loads"]
@@ -204,7 +201,6 @@ def test_bytes_that_are_not_those_of_the_digest_are_never_loaded(
     ("old", "new", "says"),
     [
         ("import signal\n", "import signal\nimport not_installed_here\n", "No module named 'not_installed_here'"),
-        ("class Plain(", "class Renamed(", "name 'Plain' is not defined"),
         ("    return rows[[", "    os._exit(7)\n    return rows[[", "exit code 7"),
         ("    return rows[[", "    os.kill(os.getpid(), signal.SIGKILL)\n    return rows[[", "ended by SIGKILL"),
     ],
@@ -226,14 +222,6 @@ def test_one_that_hangs_is_killed_at_the_time_limit(mine: Callable[..., Stored],
     definition = MINE.replace("    return rows[[", "    import time; time.sleep(600)\n    return rows[[")
     found = examined(mine(definition=definition), tmp_path / "probe")
     assert "did not end within 4 seconds" in failed(found)["probe_same_as_trained"]
-
-
-@pytest.mark.slow
-def test_costs_above_the_gates_bounds_fail(mine: Callable[..., Stored], tmp_path: Path) -> None:
-    found = examined(mine(), tmp_path / "probe", max_latency_ms=0.001, max_memory_mb=1, max_artifact_mb=0.0001)
-    assert failed(found).keys() == {"latency", "memory", "artifact_size"}
-    assert "more than the 0.001 allowed" in failed(found)["latency"]
-    assert rule(found, "memory").figure == found.memory_mb
 
 
 def test_the_trained_model_itself_may_fail_and_that_is_told(mine: Callable[..., Stored], tmp_path: Path) -> None:
@@ -300,8 +288,9 @@ def test_a_process_that_is_not_needed_is_ended_with_the_block(tmp_path: Path) ->
 
 def test_a_process_that_waits_ends_by_itself_when_the_one_who_would_have_asked_is_killed(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys, time\nfrom tasks import probe\n"
-        "with probe.standby(pathlib.Path(sys.argv[1]), {}) as process:\n    print(process.pid, flush=True)\n    time.sleep(600)"
+        "import subprocess, sys, time\n"
+        "waits = subprocess.Popen([sys.executable, '-m', 'tasks.rehearsal', sys.argv[1]], stdin=subprocess.PIPE, start_new_session=True)\n"
+        "print(waits.pid, flush=True)\ntime.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, cwd=Path(probe.__file__).parents[1], stdout=subprocess.PIPE, text=True) as parent:
@@ -309,6 +298,7 @@ def test_a_process_that_waits_ends_by_itself_when_the_one_who_would_have_asked_i
         waiting = int(parent.stdout.readline())
         parent.kill()
     until(lambda: not _runs(waiting))
+    assert "nobody was left to ask it" in (tmp_path / "answer.jsonl").read_text()
 
 
 def test_it_ends_too_where_somebody_else_holds_the_pipe_open(monkeypatch: pytest.MonkeyPatch) -> None:
