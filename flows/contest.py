@@ -17,7 +17,7 @@ from tasks.metrics import METRICS
 from tasks.probe import probe, standby
 from tasks.promote import clear_up, promote, register
 from tasks.records import Champion, Decision, Fitted, Prepared, Trial
-from tasks.report import details
+from tasks.report import details, what_it_goes_by
 from tasks.spec import Pipeline
 from tasks.stability import stability
 from tasks.stores import ledger
@@ -51,6 +51,7 @@ def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> De
     more = details(spec, prepared, fitted)
     if isinstance(evaluation, Rule):
         return _kept(Contest(cycle, prepared, chosen, fitted, None, more), draft, (evaluation,), champion)
+    more |= what_it_goes_by(spec, prepared, fitted)
     contest = Contest(cycle, prepared, chosen, fitted, _spent(cycle, budget, spec, prepared), more)
     draft = replace(draft, evaluation=evaluation)
     rules = decide(spec.gate, evaluation, champion, budget, _circumstances(cycle, fitted, more))
