@@ -16,6 +16,8 @@ from deployments.plain import said
 from flows import pipelines
 from tasks import settings
 from tasks.errors import RatchetError
+from tasks.promote import deleted
+from tasks.records import Champion
 from tasks.stores import lake, ledger, models
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
@@ -123,12 +125,24 @@ def _champions() -> Iterator[Examined]:
             champion = ledger.champion(name)
             if champion is None:
                 continue
+            if not models.exists(name, champion.version):
+                what, remedy = deleted(name, champion.version).split(". ", 1)
+                yield Examined(f"alias of {name}", False, f"{what}.", remedy)
+                yield _loads(name, champion)
+                continue
             alias = models.pointed(name)
             same = alias == champion.version
             remedy = f"Run a cycle (`ratchet run {name}`), or set the alias back by hand; the ledger's word holds."
             yield Examined(f"alias of {name}", same, f"ledger {champion.version}, registry {alias}", remedy)
-            models.load(champion)
-            yield Examined(f"champion of {name}", True, f"version {champion.version} loads, its digest is the ledger's")
+            yield _loads(name, champion)
+
+
+def _loads(name: str, champion: Champion) -> Examined:
+    try:
+        models.load(champion)
+    except RatchetError as error:
+        return Examined(f"champion of {name}", False, str(error), f"Bring an earlier one back with `ratchet rollback {name}`.")
+    return Examined(f"champion of {name}", True, f"version {champion.version} loads, its digest is the ledger's")
 
 
 def _records() -> Iterator[Examined]:

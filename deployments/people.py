@@ -1,12 +1,13 @@
 """What people decide about champions: approve, reject, roll back, and the history of it all."""
 
 import getpass
+from contextlib import suppress
 from dataclasses import asdict
 
 from deployments.plain import said
 from deployments.show import as_json_text, console, known
 from flows.embedded import connected
-from tasks.errors import UserError
+from tasks.errors import Unreachable, UserError
 from tasks.promote import settle_effects
 from tasks.records import Champion
 from tasks.stores import ledger, models
@@ -30,14 +31,16 @@ def roll_back(name: str, *, to: int | None, who: str | None, why: str) -> None:
     """Make an earlier champion the champion again, once its files were verified, and say so.
 
     Raises:
-        UserError: if there is no such champion, or no reason is given.
+        UserError: if there is no such champion, its version was deleted from the registry, or no reason is given.
         ModelRejected: if its files are not those that were promoted; the champion stays.
     """
     known(name)
     if not why.strip():
         raise UserError("A rollback needs a reason: --reason 'why'. It is kept with the champion. Nothing was changed.")
     with connected():
-        models.fetch(ledger.earlier_champion(name, to))
+        target = ledger.earlier_champion(name, to)
+        models.fetch(target)
+        _refuse_deleted(target)
         made = ledger.roll_back(name, who=who or getpass.getuser(), why=why, to=to)
         left = settle_effects(name)
     console.print(said(f"Version {made.version} ({made.candidate}) is the champion of {name} again since {made.since[:19]} UTC."))
@@ -46,6 +49,15 @@ def roll_back(name: str, *, to: int | None, who: str | None, why: str) -> None:
     )
     for note in left:
         console.print(said(note))
+
+
+def _refuse_deleted(target: Champion) -> None:
+    with suppress(Unreachable):  # the way back is open without the registry too: its alias is moved once it answers
+        if not models.exists(target.pipeline, target.version):
+            raise UserError(
+                f"Version {target.version} of {target.pipeline!r} was deleted from the registry: its alias cannot point there, and whoever reads it "
+                f"would go on with the version of today. Name another with --to; `ratchet champions {target.pipeline}` lists them. Nothing was changed."
+            )
 
 
 def champions(name: str, *, as_json: bool) -> None:

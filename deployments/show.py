@@ -2,7 +2,7 @@
 
 JSON shapes (fields may be added, none is renamed or removed within a `record_version`):
 - `status`: {"stack": {part: url} or null, "pipelines": [{"name", "champion", "last_decision", "outstanding", "running",
-   "running_cycle", "receipt", "watched", "watch_note", "waiting", "withdrawn", "servers": [{"server", "url", "state", "seen_at", "quiet"}]}],
+   "running_cycle", "receipt", "watched", "watch_note", "waiting", "withdrawn", "registry", "servers": [{"server", "url", "state", "seen_at", "quiet"}]}],
    "sources": [the same of every other source that is watched, as "churn:scoring"]}
 - `arrivals`: [Arrival] and `decisions`: [Decision], newest first, with the fields of `tasks.records`
 - `why --arrival`: [{"arrival": Arrival, "receipts": [Receipt], "decision": Decision or null}], the file's versions, newest first
@@ -114,6 +114,8 @@ def status(*, as_json: bool) -> None:
     for row in rows:
         if row["withdrawn"]:
             console.print(said(f"Version {row['waiting']['candidate']['version']} of {row['name']} was withdrawn: {row['withdrawn']}."))
+        if row["registry"] is not None:
+            console.print(said(f"{row['name']}, in cycle {row['last_decision']['cycle']}: {row['registry']}"))
         if (asked := row["waiting"]) is not None:
             version = asked["candidate"]["version"]
             console.print(
@@ -171,6 +173,7 @@ def _state(name: str) -> dict[str, Any]:
         "waiting": asdict(waiting) if waiting else None,
         "servers": serving.servers(name),
         "withdrawn": ledger.withdrawn(name, waiting.cycle) if waiting else None,
+        "registry": last[0].get("registry") if last else None,
     }
 
 

@@ -14,10 +14,10 @@ from tasks.evaluate import evaluate
 from tasks.evidence import Budget, Evaluation, Rule
 from tasks.golden import digest as golden_digest
 from tasks.metrics import METRICS
-from tasks.probe import probe
+from tasks.probe import probe, standby
 from tasks.promote import clear_up, promote, register
 from tasks.records import Champion, Decision, Fitted, Prepared, Trial
-from tasks.report import details
+from tasks.report import details, what_it_goes_by
 from tasks.spec import Pipeline
 from tasks.stability import stability
 from tasks.stores import ledger
@@ -51,9 +51,10 @@ def challenge(cycle: Cycle, draft: Decision, prepared: Prepared, run: str) -> De
     more = details(spec, prepared, fitted)
     if isinstance(evaluation, Rule):
         return _kept(Contest(cycle, prepared, chosen, fitted, None, more), draft, (evaluation,), champion)
+    more |= what_it_goes_by(spec, prepared, fitted)
     contest = Contest(cycle, prepared, chosen, fitted, _spent(cycle, budget, spec, prepared), more)
     draft = replace(draft, evaluation=evaluation)
-    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(cycle, draft, fitted, more))
+    rules = decide(spec.gate, evaluation, champion, budget, _circumstances(cycle, fitted, more))
     return _kept(contest, draft, rules, champion) if verdict_of(rules) == "keep" else _published(contest, draft, rules, champion)
 
 
@@ -97,10 +98,10 @@ def _spent(cycle: Cycle, budget: Budget | None, spec: Pipeline, prepared: Prepar
     return Spending(cycle.lease.cycle, budget.evidence, budget.allowed, _moment(spec, prepared))
 
 
-def _circumstances(cycle: Cycle, draft: Decision, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
+def _circumstances(cycle: Cycle, fitted: Fitted, more: Mapping[str, Any]) -> Circumstances:
     return Circumstances(
         label_rate=more["target"]["unseen"].get(str(cycle.spec.positive)),
-        quarantine_share=draft.quarantine_share or 0.0,
+        quarantine_share=ledger.rejected_since_training(cycle.spec.name),
         drift=more["drift"],
         fit_seconds=fitted.seconds,
         alias=cycle.alias,
@@ -117,15 +118,16 @@ def _kept(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champion: 
 
 def _published(contest: Contest, draft: Decision, rules: tuple[Rule, ...], champion: Champion | None) -> Decision:
     """Fit the model that is to serve, store and probe it, and publish or hold it if that passed too."""
-    cycle, prepared, spec, work = contest.cycle, contest.prepared, contest.cycle.spec, str(contest.cycle.work)
+    cycle, prepared, spec = contest.cycle, contest.prepared, contest.cycle.spec
     served = contest.fitted
-    if spec.gate.serve == "refit":
-        served = _fit(cycle, prepared, contest.chosen, prepared.snapshot.rows)
-        rules += (twins(spec.gate, spec.kind, stability(spec, prepared, contest.fitted, served), served),)
-        if verdict_of(rules) == "keep":
-            return _kept(contest, draft, rules, champion)
-    candidate = register(spec, cycle.lease, draft, prepared, served, str(cycle.work / "pipeline.py"))
-    examined = probe(spec, candidate, served, prepared, work)
+    with standby(cycle.work) as process:  # it gets ready to load the model while that is fitted and stored
+        if spec.gate.serve == "refit":
+            served = _fit(cycle, prepared, contest.chosen, prepared.snapshot.rows)
+            rules += (twins(spec.gate, spec.kind, stability(spec, prepared, contest.fitted, served), served),)
+            if verdict_of(rules) == "keep":
+                return _kept(contest, draft, rules, champion)
+        candidate = register(spec, cycle.lease, draft, prepared, served, str(cycle.work / "pipeline.py"))
+        examined = probe(spec, candidate, served, prepared, process)
     crash.point("promote.probed")
     rules, draft = rules + examined.rules, replace(draft, probe=examined)
     verdict = verdict_of(rules)

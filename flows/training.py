@@ -117,6 +117,7 @@ def _draft(cycle: Cycle, trigger: str, observation: Observation, notes: tuple[st
         notes=notes + waiting + tuple(f"Ignored {name}." for name in observation.ignored),
         prefect_run=runtime.flow_run.id,
         prefect_url=runtime.flow_run.ui_url,
+        registry=cycle.alias,
     )
 
 

@@ -1,5 +1,6 @@
 """The rules that hold a challenger against the champion: the comparison within the error budget, slices, changed predictions, the golden set."""
 
+import math
 from collections.abc import Iterable
 
 from tasks.evidence import Budget, Difference, Evaluation, Rule
@@ -36,7 +37,8 @@ def _comparison(gate: Gate, metric: Metric, evaluation: Evaluation, champion: Ch
     if evaluation.champion is None or found is None:
         why = f"champion {champion.version} could not be scored, so nothing can be proven against it: {evaluation.champion_error}"
         return Rule(name, False, None, least, why)
-    if found.improvement is None or found.proven_low is None or found.proven_high is None or found.alpha is None:
+    figures = (found.improvement, found.proven_low, found.proven_high, found.alpha)
+    if found.improvement is None or found.proven_low is None or found.proven_high is None or not _finite(*figures):
         return Rule(name, False, None, least, f"the difference in {metric.name} to champion {champion.version} cannot be computed")
     ours, theirs = evaluation.challenger.metrics.get(metric.name), evaluation.champion.metrics.get(metric.name)
     told = (
@@ -50,6 +52,10 @@ def _comparison(gate: Gate, metric: Metric, evaluation: Evaluation, champion: Ch
     default = {"keep": "so the champion is kept", "promote": "so it is promoted", "hold": "so a person has to decide"}[gate.no_evidence]
     sentence = f"{told}, which proves neither that it is {_asked(gate)} nor the opposite, {default}"
     return Rule(name, gate.no_evidence == "promote", found.proven_low, least, sentence, holds=gate.no_evidence == "hold")
+
+
+def _finite(*figures: float | None) -> bool:
+    return all(figure is not None and math.isfinite(figure) for figure in figures)
 
 
 def _asked(gate: Gate) -> str:
@@ -101,3 +107,25 @@ def misnamed(gate: Gate, kind: Kind) -> str | None:
     named = {"gate.metric": gate.metric, **{f"a metric of gate.bounds (number {place})": name for place, name in enumerate(gate.bounds, 1)}}
     wrong = next(((where, name) for where, name in named.items() if name not in fitting), None)
     return wrong and f"{wrong[0]} is {wrong[1]!r}; for a {kind} target it may be one of {', '.join(fitting)}"
+
+
+def beyond_reach(gate: Gate, kind: Kind) -> str | None:
+    """Say what a gate, whose metrics exist, asks for that no model can give, or allows that every model does; None if there is no such thing.
+
+    >>> beyond_reach(Gate(metric="accuracy", margin=2), "binary")
+    "gate.margin is 2, but two models' accuracy is never further apart than 1; two points are 0.02"
+    >>> beyond_reach(Gate(metric="mae", bounds={"r2": 1.5}), "regression")
+    'the gate asks for r2 of at least 1.5, and no model is better than 1'
+    """
+    for name, bound in {gate.metric: gate.bound, **gate.bounds}.items():
+        metric, best = METRICS[name], 1.0 if METRICS[name].higher_is_better else 0.0
+        if bound is not None and metric.better_by(bound, best) > 0:
+            word = "at least" if metric.higher_is_better else "at most"
+            return f"the gate asks for {name} of {word} {bound:g}, and no model is better than {best:g}"
+    span = METRICS[gate.metric].span
+    for name, distance in (("margin", gate.margin), ("slice_tolerance", gate.slice_tolerance)):
+        if distance is not None and distance >= span:
+            return f"gate.{name} is {distance:g}, but two models' {gate.metric} is never further apart than {span:g}; two points are 0.02"
+    if gate.label_rate is not None and kind != "binary":
+        return f"gate.label_rate is {gate.label_rate}, but a {kind} target has no positive label; leave it out"
+    return None

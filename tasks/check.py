@@ -17,7 +17,7 @@ import polars as pl
 from sklearn.base import clone
 
 from tasks import contract, frames, sample
-from tasks.against import misnamed
+from tasks.against import beyond_reach, misnamed
 from tasks.errors import RatchetError
 from tasks.metrics import METRICS
 from tasks.spec import Pipeline
@@ -183,9 +183,9 @@ def candidates_fit_and_predict(trial: Trial) -> str:
 
 
 def gate_can_be_computed(trial: Trial) -> str:
-    """The gate's metrics exist for this kind of target, and every candidate gives what the first one needs."""
+    """The gate's metrics exist for this kind of target, its bounds can be met, and every candidate gives what the first one needs."""
     name = trial.pipeline.gate.metric
-    wrong = misnamed(trial.pipeline.gate, trial.pipeline.kind)
+    wrong = misnamed(trial.pipeline.gate, trial.pipeline.kind) or beyond_reach(trial.pipeline.gate, trial.pipeline.kind)
     if wrong is not None:
         raise Broken(wrong)
     silent = [

@@ -3,6 +3,7 @@
 A challenger is promoted if every rule passed. If the only ones that did not are such that a person may overrule (`Rule.holds`), it is held.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,7 @@ from tasks.spec import Gate, Kind
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the gate judges beside scores: share of positive labels in the unseen rows, share of this cycle's rows in quarantine, drift of each
+    """What the gate judges beside scores: share of positive labels in the unseen rows, share of the rows since the last training in quarantine, drift of each
     feature (0 to 1), seconds of the fit, and what was found wrong with the registry's alias."""
 
     label_rate: float | None = None
@@ -71,15 +72,20 @@ def _laid(step: Callable[[], Iterable[Rule]]) -> list[Rule]:
 
 def _absolute(gate: Gate, metric: Metric, evaluation: Evaluation) -> Iterable[Rule]:
     found = evaluation.challenger.metrics
-    ours = found.get(metric.name)
+    ours = _known(found.get(metric.name))
     told = f"{metric.name} {'is' if ours is not None else 'cannot be computed, it is not'} defined on the unseen rows"
     yield Rule("defined", ours is not None, ours, None, told)
     if gate.bound is not None:
         yield _bound("bound", metric, ours, gate.bound)
     for name, bound in gate.bounds.items():
-        yield _bound(f"bound_{name}", METRICS[name], found.get(name), bound)
+        yield _bound(f"bound_{name}", METRICS[name], _known(found.get(name)), bound)
     for other in evaluation.baselines if gate.beat_baselines else ():
         yield _better(metric, f"beats_{other.model}", ours, other.metrics.get(metric.name), other.model)
+
+
+def _known(figure: float | None) -> float | None:
+    """Give a figure, or None if it is none that can be compared."""
+    return figure if figure is not None and math.isfinite(figure) else None
 
 
 def _bound(name: str, metric: Metric, ours: float | None, bound: float) -> Rule:
@@ -123,11 +129,16 @@ def _data(gate: Gate, facts: Circumstances) -> Iterable[Rule]:
         yield _within("label_rate", facts.label_rate, low, high, "of the unseen labels are positive")
     if gate.max_quarantine_share is not None:
         yield _most(
-            "quarantine_share", facts.quarantine_share, gate.max_quarantine_share, "of this cycle's rows went to quarantine", "{:.1%}"
+            "quarantine_share",
+            facts.quarantine_share,
+            gate.max_quarantine_share,
+            "of the rows that came since the last training went to quarantine",
+            "{:.1%}",
         )
     if gate.max_drift is not None:
-        worst = max(facts.drift, key=lambda name: facts.drift[name], default=None) if facts.drift is not None else None  # type: ignore[index]
-        figure = None if facts.drift is None else facts.drift[worst] if worst is not None else 0.0
+        drift = {name: math.inf if math.isnan(figure) else figure for name, figure in (facts.drift or {}).items()}
+        worst = max(drift, key=lambda name: drift[name], default=None)
+        figure = None if facts.drift is None else drift[worst] if worst is not None else 0.0
         yield _most("drift", figure, gate.max_drift, f"is the largest drift of a feature{f' ({worst})' if worst else ''}", "{:.3f}")
     if gate.max_fit_seconds is not None:
         yield _most("fit_seconds", facts.fit_seconds, gate.max_fit_seconds, "were needed for the fit", "{:.1f} s")

@@ -155,6 +155,8 @@ def compare(pipeline: Pipeline, prepared: Prepared, challenger: Fitted, champion
         champion_error=problem,
         golden=on_golden,
         golden_error=golden_problem,
+        reused=prepared.reused,
+        reused_by=prepared.reused_by,
     )
     return evaluation if theirs is None else replace(evaluation, **_against(pipeline, unseen, ours, theirs, alpha))
 

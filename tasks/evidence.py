@@ -45,7 +45,8 @@ class Evaluation:
 
     `differences` are those of every metric, `slice_differences` those of the gate's metric on each slice, at levels that hold for all slices
     together. `changed` is the share of rows that the challenger predicts otherwise than the champion (for a regression: by more than a tenth of the
-    target's spread). `golden` is the difference on the trusted golden set.
+    target's spread). `golden` is the difference on the trusted golden set. `reused` of the rows were used by the decisions of the cycles `reused_by`
+    already, as far as their times tell; None where that was not counted.
     """
 
     rows: int
@@ -66,6 +67,8 @@ class Evaluation:
     changed: float | None = None
     golden: Difference | None = None
     golden_error: str | None = None
+    reused: int | None = None
+    reused_by: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,5 +153,6 @@ def evaluation_from(stored: dict[str, Any]) -> Evaluation:
         "golden": difference("golden"),
         "differences": differences("differences"),
         "slice_differences": differences("slice_differences"),
+        "reused_by": tuple(stored.get("reused_by", ())),
     }
     return Evaluation(**{**stored, **parts})

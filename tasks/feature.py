@@ -5,6 +5,7 @@ rows, those that neither the champion nor any candidate was trained on, are set 
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +17,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import contract, frames
+from tasks.errors import BrokenPipeline
 from tasks.ordering import as_text, from_text, order_of
-from tasks.records import Champion, Prepared, Snapshot
+from tasks.records import Champion, Compared, Prepared, Snapshot
 from tasks.spec import Holdout, Pipeline
-from tasks.stores import lake
+from tasks.stores import lake, ledger
 
 ORDER = "_order"
 
@@ -98,12 +100,47 @@ def _first_unseen(order: pl.Series, holdout: Holdout) -> int:
 
 def _seen_until(champion: Champion | None, order: pl.Series) -> Any:
     """Give the end of the rows that are no evidence against the champion: those it was trained on or chosen by, or that were judged before a rollback."""
-    known = (from_text(text, order.dtype) for text in (champion.trained_until, champion.evidence_after)) if champion else ()
+    if champion is None:
+        return None
+    try:
+        known = [from_text(text, order.dtype) for text in (champion.trained_until, champion.evidence_after)]
+    except ValueError as error:
+        raise BrokenPipeline(
+            f"Champion {champion.version} of {champion.pipeline!r} was trained on rows until {champion.trained_until!r}, which has no place in the order "
+            f"that Pipeline.time gives now ({order.dtype}): no row can be told to be newer. Put Pipeline.time back, or give the pipeline another name."
+        ) from error
     return max((moment for moment in known if moment is not None), default=None)
 
 
-def prepare(pipeline: Pipeline, version: int, champion: Champion | None, into: Path) -> Prepared:
-    """Take the snapshot and stage two Arrow files in `into`: the features of all rows with `_target`, and the raw unseen rows."""
+def used_before(order: pl.Series, first: int, earlier: Iterable[Compared]) -> tuple[int, tuple[int, ...]]:
+    """Count the ordered rows from place `first` that lie among those which earlier comparisons (newest first) rest on; give their cycles too.
+
+    A row that came later than the comparison, with an earlier time, is counted as well. Asks for no more once a comparison ends before `first`.
+
+    >>> used_before(pl.Series([1, 2, 3, 4]), 1, [Compared(7, "2", "3"), Compared(6, "1", "2"), Compared(5, "0", "1")])
+    (2, (6, 7))
+    """
+    used, cycles = np.zeros(len(order), dtype=bool), []
+    for part in earlier if first < len(order) else ():
+        try:
+            low, high = from_text(part.first, order.dtype), from_text(part.last, order.dtype)
+        except ValueError:  # of another order than today's
+            break
+        if high < order[first]:
+            break
+        used[order.search_sorted(low, side="left") : order.search_sorted(high, side="right")] = True
+        cycles.append(part.cycle)
+    return int(used[first:].sum()), tuple(sorted(cycles))
+
+
+def prepare(pipeline: Pipeline, version: int, champion: Champion | None, into: Path, earlier: Iterable[Compared] = ()) -> Prepared:
+    """Take the snapshot and stage two Arrow files in `into`: the features of all rows with `_target`, and the raw unseen rows.
+
+    `earlier` are the comparisons so far, newest first.
+
+    Raises:
+        BrokenPipeline: if `Pipeline.time` has changed, so that it cannot be told which rows the champion has seen.
+    """
     into.mkdir(parents=True, exist_ok=True)
     rows = ordered_rows(pipeline, version)
     order = rows[ORDER]
@@ -115,6 +152,7 @@ def prepare(pipeline: Pipeline, version: int, champion: Champion | None, into: P
     staged.write_ipc(into / "features.arrow", compression="uncompressed")
     rows.tail(parts.unseen).select(columns).write_ipc(into / "unseen.arrow", compression="uncompressed")
     last = order[-1] if len(order) else None
+    reused, reused_by = used_before(order, parts.train, earlier)
     return Prepared(
         snapshot=Snapshot(
             uri=lake.uri(pipeline.name, "rows"),
@@ -134,6 +172,8 @@ def prepare(pipeline: Pipeline, version: int, champion: Champion | None, into: P
         unseen_classes=_classes(pipeline, target.tail(parts.unseen)),
         trained_until=as_text(order[parts.train - 1] if parts.train else None),
         cut=as_text(parts.cut),
+        reused=reused,
+        reused_by=reused_by,
     )
 
 
@@ -144,4 +184,4 @@ def _classes(pipeline: Pipeline, target: pl.Series) -> tuple[Any, ...]:
 @task(name="feature", task_run_name="feature {pipeline.name} v{version}", cache_policy=NO_CACHE, persist_result=False)
 def feature(pipeline: Pipeline, version: int, champion: Champion | None, into: str) -> Prepared:
     """Stage the features of version `version` of the lake."""
-    return prepare(pipeline, version, champion, Path(into))
+    return prepare(pipeline, version, champion, Path(into), ledger.compared(pipeline.name))

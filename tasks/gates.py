@@ -25,7 +25,7 @@ class Gate:
     - `too_good`: if the challenger's error is below this share of the best baseline's, a leak is suspected and a person has to decide.
 
     Data: `min_rows` unseen, `min_train_rows`; `label_rate`, the least and the greatest share of positive labels;
-    `max_quarantine_share` of the rows of this cycle; `max_drift` of any feature between the champion's training rows and the unseen ones
+    `max_quarantine_share` of the rows that came since the last training; `max_drift` of any feature between the champion's training rows and the unseen ones
     (largest difference of a value's share, or of a decile's: 0 to 1).
 
     Cost: `max_fit_seconds`, `max_artifact_mb`, and of the serving probe `max_memory_mb` and `max_latency_ms`: the 99th percentile over one-row

@@ -21,7 +21,11 @@ def as_text(moment: Any) -> str | None:
 
 
 def from_text(text: str | None, dtype: pl.DataType) -> Any:
-    """Read a value of the order back, in the order's own type."""
+    """Read a value of the order back, in the order's own type.
+
+    Raises:
+        ValueError: if it is of another type.
+    """
     if text is None:
         return None
     if dtype == pl.Date:

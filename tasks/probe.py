@@ -2,7 +2,8 @@
 
 Before any promotion: a model that passes every other rule may still not load elsewhere, or answer otherwise there. The process gets the
 stored bytes by their digest and a clean environment; golden requests are unseen rows. A crash, a time-out or half an answer is a failed rule
-with that reason, and what was not answered passes nothing.
+with that reason, and what was not answered passes nothing. It is started before there is a model to ask about, so that it has imported its
+libraries by then (`standby`); of the model it learns when it is asked.
 """
 
 import json
@@ -13,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,26 +83,51 @@ def trainers_answers(pipeline: Pipeline, expected: Fitted, prepared: Prepared, p
     return frames.predictions_of(pipeline, joblib.load(expected.uri), chosen).to_dict(as_series=False)
 
 
-def run(into: Path, environment: Mapping[str, str], seconds: float) -> str | None:
-    """Run the rehearsal in a session of its own, to its end or to the time limit; give what went wrong, or None.
+class Process(subprocess.Popen[bytes]):
+    """A fresh process that waits to be asked; its files are in `into`."""
 
-    Whatever it has started is ended with it.
+    into: Path
+
+
+@contextmanager
+def standby(into: Path, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """Start the process, in a session of its own and with the serving environment, which imports what it needs and waits to be asked.
+
+    At the end of the block it is ended with whatever it has started, asked or not.
     """
+    into.mkdir(parents=True, exist_ok=True)
+    (into / "answer.jsonl").unlink(missing_ok=True)
     command = [sys.executable, "-m", _CHILD, str(into.absolute())]
+    given = dict(settings.serving_environment() if environment is None else environment)
     with (into / "stdout.txt").open("wb") as out, (into / "stderr.txt").open("wb") as err:
-        process = subprocess.Popen(
-            command, cwd=_ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-        )
-        try:
-            ended = _ended(process.pid, time.monotonic() + seconds)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so that the number is still its own
-            code = process.wait()
+        process = Process(command, cwd=_ROOT, env=given, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
+    process.into = into
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: Process) -> int:
+    """End a process with whatever it has started; give its exit code."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet, so that the number is still its own
+    with suppress(OSError):
+        process.stdin.close()  # type: ignore[union-attr]
+    return process.wait()
+
+
+def ask(process: Process, seconds: float) -> str | None:
+    """Ask the process what lies in its directory, and wait to its end or to the time limit; give what went wrong, or None."""
+    with suppress(OSError):  # of one that has ended its exit code tells
+        os.write(process.stdin.fileno(), b"ask\n")  # type: ignore[union-attr]
+    ended = _ended(process.pid, time.monotonic() + seconds)
+    code = _end(process)
     if not ended:
         return f"it did not end within {seconds:g} seconds and was killed"
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
-    return None if code == 0 else f"it ended with exit code {code}{_last_words(into / 'stderr.txt')}"
+    return None if code == 0 else f"it ended with exit code {code}{_last_words(process.into / 'stderr.txt')}"
 
 
 def _ended(pid: int, limit: float) -> bool:
@@ -131,10 +158,10 @@ def question(pipeline: Pipeline, golden: pl.DataFrame, prepared: Prepared, expec
     return asked, edges
 
 
-def examine(pipeline: Pipeline, candidate: Champion, expected: Fitted, prepared: Prepared, into: Path) -> Probe:
-    """Probe a registered model (`candidate`) against the one that was trained (`expected`); requests, answers and logs are left in `into`.
+def examine(pipeline: Pipeline, candidate: Champion, expected: Fitted, prepared: Prepared, process: Process) -> Probe:
+    """Probe a registered model (`candidate`) against the one that was trained (`expected`), in a process that stands by.
 
-    What the model does is never raised: it fails rules.
+    Requests, answers and logs are left in its directory. What the model does is never raised: it fails rules.
     """
     started = time.perf_counter()
     asked, answer, size = Asked(features=prepared.columns), Answer(problem="there are no unseen rows to ask it about"), None
@@ -144,7 +171,7 @@ def examine(pipeline: Pipeline, candidate: Champion, expected: Fitted, prepared:
             size = _megabytes(models.fetch(candidate))
             golden = pl.read_ipc(prepared.raw)[places]
             asked, edges = question(pipeline, golden, prepared, trainers_answers(pipeline, expected, prepared, places))
-            answer = rehearsed(candidate, golden.select(frames.known_in_time(pipeline)), edges, asked, into)
+            answer = rehearsed(candidate, golden.select(frames.known_in_time(pipeline)), edges, asked, process)
         except RatchetError as error:
             answer = Answer(problem=str(error))
         except Exception as error:  # the model's own code may raise anything, and that is what the probe has to tell
@@ -162,9 +189,9 @@ def examine(pipeline: Pipeline, candidate: Champion, expected: Fitted, prepared:
     )
 
 
-def rehearsed(candidate: Champion, golden: pl.DataFrame, edges: pl.DataFrame, asked: Asked, into: Path) -> Answer:
-    """Ask a fresh process, and give what it answered; files in `into`."""
-    into.mkdir(parents=True, exist_ok=True)
+def rehearsed(candidate: Champion, golden: pl.DataFrame, edges: pl.DataFrame, asked: Asked, process: Process) -> Answer:
+    """Ask the process, and give what it answered."""
+    into = process.into
     golden.write_ipc(into / "requests.arrow")
     edges.write_ipc(into / "edges.arrow")
     request = {
@@ -175,8 +202,7 @@ def rehearsed(candidate: Champion, golden: pl.DataFrame, edges: pl.DataFrame, as
         "seconds": math.ceil(TIME_LIMIT) + 5,
     }
     (into / "request.json").write_text(json.dumps(request))
-    (into / "answer.jsonl").unlink(missing_ok=True)
-    problem = run(into, settings.serving_environment(), TIME_LIMIT)
+    problem = ask(process, TIME_LIMIT)
     return answering.read(into / "answer.jsonl", problem)
 
 
@@ -185,6 +211,6 @@ def _megabytes(directory: Path) -> float:
 
 
 @task(name="probe", task_run_name="probe {candidate.candidate} v{candidate.version}", cache_policy=NO_CACHE, persist_result=False)
-def probe(pipeline: Pipeline, candidate: Champion, expected: Fitted, prepared: Prepared, into: str) -> Probe:
+def probe(pipeline: Pipeline, candidate: Champion, expected: Fitted, prepared: Prepared, process: Process) -> Probe:
     """Probe the registered model before it may serve."""
-    return examine(pipeline, candidate, expected, prepared, Path(into))
+    return examine(pipeline, candidate, expected, prepared, process)

@@ -122,6 +122,8 @@ def settle_effects(pipeline: str) -> tuple[str, ...]:
 def _move_alias(effect: Effect) -> None:
     moved = None
     while (champion := ledger.champion(effect.pipeline)) is not None and champion.version != moved:
+        if not models.exists(effect.pipeline, champion.version):
+            break  # deleted by hand: there is nothing to point to, and `check_alias` says so in every cycle
         models.point(effect.pipeline, champion.version)
         moved = champion.version
     retire(effect.pipeline)
@@ -163,10 +165,7 @@ def check_alias(pipeline: Pipeline) -> str | None:
         return None
     try:
         if not models.exists(pipeline.name, champion.version):
-            return (
-                f"Version {champion.version}, the champion, was deleted from the registry. It goes on serving from its copy; retrain, or roll back "
-                f"with `ratchet rollback {pipeline.name}`."
-            )
+            return deleted(pipeline.name, champion.version)
         pointed = models.pointed(pipeline.name)
         if pointed == champion.version:
             return None
@@ -177,6 +176,19 @@ def check_alias(pipeline: Pipeline) -> str | None:
     except Unreachable as error:
         return str(error) if pipeline.gate.moved_alias == "hold" else None
     return f"{found}. Somebody moved it by hand; it was put back."
+
+
+def deleted(pipeline: str, version: int) -> str:
+    """Say what it means that the champion's version is gone from the registry, and what to do.
+
+    >>> deleted("churn", 3)[:66]
+    'Version 3, the champion, was deleted from the registry, and with i'
+    """
+    return (
+        f"Version {version}, the champion, was deleted from the registry, and with it the alias: models:/{pipeline}@champion leads nowhere for "
+        f"others. Here it goes on serving, from its verified copy. A version cannot be made again: the next one that is promoted gets the alias, "
+        f"or bring an earlier one back with `ratchet rollback {pipeline} --to VERSION` (`ratchet champions {pipeline}` lists them)."
+    )
 
 
 def _give_notice(effect: Effect) -> None:

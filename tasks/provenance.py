@@ -36,7 +36,20 @@ def data(facts: Facts) -> tuple[Block, ...]:
         seen, unseen = (found.rows - decision.evaluation.rows if found else None), decision.evaluation
         rows.append(("rows to train on", f"{seen:,}" if seen is not None else None))
         rows.append(("unseen rows", f"{unseen.rows:,}, from {moment(unseen.first)} to {moment(unseen.last)}"))
+        rows.append(("used by a decision before", reused_in_words(unseen.rows, unseen.reused, unseen.reused_by)))
     return pairs(rows), *_target(facts.details), *_drift(facts.details.get("drift") or {})
+
+
+def reused_in_words(rows: int, reused: int | None, cycles: tuple[int, ...]) -> str | None:
+    """Say how many of the rows of a comparison earlier decisions rest on already, and which; None where that was not counted.
+
+    >>> reused_in_words(1344, 1000, (3, 4))
+    '1,000 of 1,344, by cycles 3, 4; each use has a part of the error budget of its own'
+    """
+    if not reused:
+        return None if reused is None else "none"
+    named = f"cycle{'s' if len(cycles) > 1 else ''} {listed(tuple(map(str, cycles)))}"
+    return f"{reused:,} of {rows:,}, by {named}; each use has a part of the error budget of its own"
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -119,7 +119,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The snapshot's features, staged: rows before `cut` may be trained on, the `unseen` ones after it are newer than any training."""
+    """The snapshot's features, staged: rows before `cut` may be trained on, the `unseen` ones after it are newer than any training.
+
+    `reused` of the unseen ones were used by the decisions of the cycles `reused_by` already.
+    """
 
     snapshot: Snapshot
     features: str
@@ -132,6 +135,17 @@ class Prepared:
     unseen_classes: tuple[Any, ...]
     trained_until: str | None
     cut: str | None
+    reused: int = 0
+    reused_by: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The rows that a cycle's decision rests on, by the order of its first and its last one, as records keep it."""
+
+    cycle: int
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -197,7 +211,7 @@ class Decision:
     """How a cycle ended, and why. One for every cycle, kept for ever.
 
     `proposed` is the version that a decision to hold waits with; `served` says which of two models the version is: the one that was tested,
-    or its twin that was fitted on all rows, the unseen ones included.
+    or its twin that was fitted on all rows, the unseen ones included. `registry` says what was found wrong with the registry's alias.
     """
 
     pipeline: str
@@ -227,6 +241,7 @@ class Decision:
     prefect_url: str | None = None
     at: str | None = None
     seconds: float | None = None
+    registry: str | None = None
 
     @property
     def quarantine_share(self) -> float | None:

@@ -1,14 +1,16 @@
 """Rehearsal: what the serving probe's fresh process does. It loads a stored model as a server does and answers; it judges nothing.
 
-Run as `python -m tasks.rehearsal DIRECTORY`. The directory holds `request.json`, the golden requests in `requests.arrow` and the edge rows in
-`edges.arrow`; each part of the answer is a line of JSON in `answer.jsonl`, written as soon as it is known, so that of a process that dies
-halfway it is known how far it came. No server's address is needed, and neither Prefect nor MLflow is imported.
+Run as `python -m tasks.rehearsal DIRECTORY`. It imports what it needs and waits for a line on its standard input. The directory then holds
+`request.json`, the golden requests in `requests.arrow` and the edge rows in `edges.arrow`; each part of the answer is a line of JSON in
+`answer.jsonl`, written as soon as it is known, so that of a process that dies halfway it is known how far it came. No server's address is needed,
+and neither Prefect nor MLflow is imported.
 """
 
 import gc
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -29,6 +31,7 @@ ROUNDS = 5
 WARM_UP = 20
 LONGEST = 10.0  # seconds of measuring; of a slow model fewer requests are timed
 FEWEST = 5
+LOOK = 5.0  # seconds between two looks whether the one who may ask is still there
 
 
 def answers(model: serving.Model, rows: pl.DataFrame) -> dict[str, list[Any]]:
@@ -114,7 +117,6 @@ def rehearse(directory: Path, tell: Callable[[str, Any], None]) -> None:
     signal.alarm(request["seconds"])  # should nobody be left to end this process
     rows, edges = pl.read_ipc(directory / "requests.arrow"), pl.read_ipc(directory / "edges.arrow")
     started = time.perf_counter()
-    kept.prepare_to_load()
     model = kept.load(Champion(**request["candidate"]))
     tell("load", {"seconds": time.perf_counter() - started, "columns": dict(model.columns)})
     tell("all", answers(model, rows))
@@ -124,8 +126,17 @@ def rehearse(directory: Path, tell: Callable[[str, Any], None]) -> None:
     tell("latency", {**latency(model, rows[request["timed"]]), "memory_mb": peak_memory()})
 
 
+def asked() -> bool:
+    """Wait for the question; False once nobody is left to ask it, whoever else holds the other end of the pipe open."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        if select.select([sys.stdin], [], [], LOOK)[0]:
+            return bool(sys.stdin.readline())
+    return False
+
+
 def main(words: Sequence[str]) -> int:
-    """Rehearse in the directory that is named; what stops it is the last line of the answer."""
+    """Get ready, and once it is asked rehearse in the directory that is named; what stops it is the last line of the answer."""
     directory = Path(words[0])
     with (directory / "answer.jsonl").open("w") as answer:
 
@@ -134,6 +145,9 @@ def main(words: Sequence[str]) -> int:
             answer.flush()
 
         try:
+            kept.prepare_to_load()
+            if not asked():
+                raise EOFError("nobody was left to ask it")
             rehearse(directory, tell)
         except Exception as error:  # a user's model may raise anything; it is for the probe to say what that means
             tell("error", f"{type(error).__name__}: {error}")

@@ -79,7 +79,8 @@ def _plain(name: str) -> str:
 def details(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str, Any]:
     """Give what the report of a decision needs beside it, as JSON: all that is gone once the cycle's staged files are.
 
-    The kind of target, the seconds of the fit, the parameters of the run, the code, the spread of the target, the drift and the effects of features.
+    The kind of target, the seconds of the fit, the parameters of the run, the code, the spread of the target and the drift of the features. The
+    model is not asked: it may be what keeps the comparison from ending (see `what_it_goes_by`).
     """
     params = {f"challenger.{name}": value for name, value in fitted.params.items()} | {
         "challenger": fitted.candidate,
@@ -103,7 +104,6 @@ def details(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str,
         "features": prepared.columns,
         "target": {"name": pipeline.target, "training": spread(pipeline, before["_target"]), "unseen": spread(pipeline, unseen["_target"])},
         "drift": drift(before.drop("_target"), unseen.drop("_target")),
-        **_effects(pipeline, prepared, fitted),
     }
 
 
@@ -120,7 +120,8 @@ def spread(pipeline: Pipeline, target: pl.Series) -> dict[str, float | None]:
     return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
 
 
-def _effects(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str, Any]:
+def what_it_goes_by(pipeline: Pipeline, prepared: Prepared, fitted: Fitted) -> dict[str, Any]:
+    """Give the effects of the features on a model that was compared, for the details of its decision."""
     features, truth = frames.read_staged(prepared, prepared.train, prepared.train + prepared.unseen)
     try:
         found = effects(pipeline, joblib.load(fitted.uri), features, truth.to_numpy(), seed=pipeline.seed)

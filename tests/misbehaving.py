@@ -1,4 +1,4 @@
-"""A serving process that does not do what it should: `hang`, `die`, `give up`, `babble` or `orphan`, as the file `mode` says. Run by tests."""
+"""A serving process that does not do what it should: `hang`, `die`, `give up`, `babble`, `orphan` or `wait`, as the file `mode` says. Run by tests."""
 
 import os
 import signal
@@ -17,6 +17,9 @@ def main(directory: Path) -> None:
     if mode == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
+    if mode == "wait":
+        (directory / "child").write_text("ready")
+        sys.stdin.readline()
     if mode == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "give up":

@@ -61,9 +61,9 @@ def get(name: str) -> "Pipeline":
 
     Raises:
         UnknownPipeline: if there is none of that name.
-        BrokenPipeline: if its file does not import, defines no PIPELINE of that name, or its gate names a metric that there is not.
+        BrokenPipeline: if its file does not import, defines no PIPELINE of that name, or its gate asks for what there is not.
     """
-    from tasks.against import misnamed
+    from tasks.against import beyond_reach, misnamed
     from tasks.spec import Pipeline
 
     file = path(name)
@@ -74,7 +74,7 @@ def get(name: str) -> "Pipeline":
         )
     if found.name != name:
         raise BrokenPipeline(f"{file} defines a pipeline named {found.name!r}; name it {name!r}, like its file.")
-    if (wrong := misnamed(found.gate, found.kind)) is not None:
+    if (wrong := misnamed(found.gate, found.kind) or beyond_reach(found.gate, found.kind)) is not None:
         raise BrokenPipeline(f"{file}: {wrong}.")
     return found
 

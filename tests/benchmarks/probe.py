@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from tests.benchmarks import data
+from tests.benchmarks import data, deciding
 from tests.benchmarks.cycle import fresh_home
 from tests.benchmarks.measure import command, console, median, spread, tell
 
@@ -24,7 +24,7 @@ def probe(runs: int) -> None:
     """Probe the same stored model again and again."""
     from flows import pipelines
     from tasks import contract
-    from tasks.probe import examine
+    from tasks.probe import examine, standby
     from tasks.stores import kept
     from tests.stored import store
 
@@ -39,7 +39,8 @@ def probe(runs: int) -> None:
         found, floors = [], []
         for number in range(runs):
             floors.append(command([sys.executable, "-c", BARE, model], {"OMP_NUM_THREADS": "1"}))
-            found.append(examine(stored.pipeline, stored.candidate, stored.fitted, stored.prepared, Path(place) / str(number)))
+            with standby(Path(place) / str(number)) as process:
+                found.append(examine(stored.pipeline, stored.candidate, stored.fitted, stored.prepared, process))
     broken = sorted({rule.sentence for one in found for rule in one.rules if not rule.passed})
     if broken:
         console.print(f"[bold red]The probe did not pass[/]: {broken}")
@@ -49,6 +50,7 @@ def probe(runs: int) -> None:
     _repeats("p50", [one.p50_ms for one in found])
     _repeats("p99", [one.p99_ms for one in found])
     _repeats("memory", [one.memory_mb for one in found])
+    deciding.deciding(runs)
 
 
 def _repeats(name: str, figures: list[float | None]) -> None:

@@ -52,13 +52,17 @@ def _told(name: str, place: Path, runs: int) -> None:
     decision = replace(DECISION, evaluation=replace(DECISION.evaluation, predictions=str(place / "predictions.arrow")))
     into, before = place / "out", pl.read_ipc(prepared.features)
     into.mkdir(exist_ok=True)
-    more = report.details(spec, prepared, fitted)
+
+    def details() -> dict[str, Any]:
+        return report.details(spec, prepared, fitted) | report.what_it_goes_by(spec, prepared, fitted)
+
+    more = details()
 
     def whole() -> None:
-        report.write(report.facts_of(decision, report.details(spec, prepared, fitted)), into)
+        report.write(report.facts_of(decision, details()), into)
 
     parts: dict[str, Callable[[], object]] = {
-        "details (drift, effects, target)": lambda: report.details(spec, prepared, fitted),
+        "details (drift, effects, target)": details,
         "of those effects": lambda: effects(spec, model, features, truth.to_numpy()),
         "of those drift": lambda: drift(before.head(TRAIN), before.slice(TRAIN)),
         "page, markdown, card and plots": lambda: report.write(report.facts_of(decision, more), into),

@@ -1,9 +1,9 @@
 """People decide: what is held waits, in Prefect and for the command; who answers is on record; the way back is one command."""
 
 import json
-import multiprocessing
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,15 +13,19 @@ import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.context import refresh_global_settings_context
 
-from deployments import children, people
+from deployments import children, doctor, people, show
 from deployments.registration import register
 from flows.approval import answered
 from flows.training import continuous_training
 from infra.parts import Stack
 from tasks.errors import UserError
+from tasks.promote import settle_effects
 from tasks.records import Decision
 from tasks.stores import ledger, models, questions
+from tasks.stores.ledger.outbox import queue
+from tests.chaos.actors import FORK
 from tests.landing import toy_rows
 from tests.servers.client import prefect_at
 
@@ -39,7 +43,7 @@ def own(cycle_home: Path, servers: Stack, tmp_path: Path, monkeypatch: pytest.Mo
     file.write_text(file.read_text().replace('name="toy"', f'name="{name}"'))
     monkeypatch.setenv("RATCHET_PIPELINES", str(tmp_path / "own"))
     (cycle_home / "inbox" / name).mkdir(parents=True)
-    with prefect_at(servers.prefect_api_url):
+    with prefect_at(servers.prefect_api_url, retries=5):
         yield file
 
 
@@ -55,11 +59,17 @@ def land(file: Path, cycle_home: Path, name: str, frame: pl.DataFrame) -> str:
 
 
 def execute(run: UUID) -> None:
-    """Run it in a process of its own, as the dispatcher does."""
-    process = multiprocessing.get_context("spawn").Process(target=children.execute, args=(run, "approval"))
+    """Run it in a process of its own that is forked from a warm one, as the dispatcher does."""
+    process = FORK.Process(target=_execute, args=(run, dict(os.environ)))
     process.start()
     process.join(120)
     assert process.exitcode == 0
+
+
+def _execute(run: UUID, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)  # the warm one may have another test's
+    refresh_global_settings_context()
+    children.execute(run, "approval")
 
 
 def state(run: UUID) -> Any:
@@ -79,7 +89,9 @@ def asked(own: Path, cycle_home: Path) -> tuple[str, Decision, UUID]:
     return name, held, run
 
 
-def test_a_version_that_needs_approval_is_held_and_serves_once_it_was_approved(own: Path, cycle_home: Path) -> None:
+def test_a_version_that_needs_approval_is_held_and_serves_once_somebody_with_a_name_and_a_reason_approved_it(
+    own: Path, cycle_home: Path
+) -> None:
     gate(own, approval="manual")
     name = land(own, cycle_home, "a.csv", toy_rows(400))
     held = continuous_training(name)
@@ -88,6 +100,10 @@ def test_a_version_that_needs_approval_is_held_and_serves_once_it_was_approved(o
     assert "a person has to approve it" in held.sentence
     assert [rule.name for rule in held.rules if not rule.passed] == ["approval"]
     assert models.pointed(name) is None
+    for who, why in (("", "because"), ("ada", "  ")):
+        with pytest.raises(UserError, match="An answer needs who gives it and why"):
+            answered(name, approve=True, who=who, why=why)
+        assert ledger.waiting(name) is not None
     told = answered(name, approve=True, who="ada", why="looked at the report")
     assert told.startswith(f"Version {held.proposed} of {name} is the champion now, approved by ada")
     champion = ledger.champion(name)
@@ -95,16 +111,6 @@ def test_a_version_that_needs_approval_is_held_and_serves_once_it_was_approved(o
     assert (champion.version, champion.how, champion.who) == (held.proposed, "approved", "ada")
     assert models.pointed(name) == held.proposed
     assert ledger.unfinished(name) == ()
-
-
-@pytest.mark.parametrize(("who", "why"), [("", "because"), ("ada", "  ")])
-def test_an_answer_without_a_name_or_a_reason_changes_nothing(own: Path, cycle_home: Path, who: str, why: str) -> None:
-    gate(own, approval="manual")
-    name = land(own, cycle_home, "a.csv", toy_rows(400))
-    continuous_training(name)
-    with pytest.raises(UserError, match="An answer needs who gives it and why"):
-        answered(name, approve=True, who=who, why=why)
-    assert ledger.waiting(name) is not None
 
 
 def test_a_version_is_approved_in_prefect_by_resuming_the_run_that_asks(own: Path, cycle_home: Path, servers: Stack) -> None:
@@ -190,17 +196,37 @@ def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(own: P
     assert models.pointed(name) == first.champion
 
 
-def test_a_champion_that_was_deleted_from_the_registry_is_noticed_and_goes_on_serving(own: Path, cycle_home: Path, servers: Stack) -> None:
+def test_a_champion_that_was_deleted_from_the_registry_is_noticed_and_goes_on_serving(
+    own: Path, cycle_home: Path, servers: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
     import mlflow
 
+    client = mlflow.MlflowClient(servers.mlflow_url)
     name = land(own, cycle_home, "a.csv", toy_rows(400))
     first = continuous_training(name)
-    mlflow.MlflowClient(servers.mlflow_url).delete_model_version(name, str(first.champion))
-    land(own, cycle_home, "b.csv", toy_rows(400, first=400))
+    client.delete_model_version(name, str(first.champion))
+    gone = f"Version {first.champion}, the champion, was deleted from the registry"
+    examined = {found.what: found for found in doctor._champions()}
+    assert examined[f"alias of {name}"].found.startswith(gone)
+    assert f"ratchet rollback {name} --to VERSION" in examined[f"alias of {name}"].remedy
+    assert examined[f"champion of {name}"].ok  # from its copy
+    land(own, cycle_home, "b.csv", toy_rows(2400, first=400, flip=True))
     second = continuous_training(name)
-    assert any(f"Version {first.champion}, the champion, was deleted from the registry" in note for note in second.notes)
+    assert (second.registry or "").startswith(gone)
+    assert second.registry in second.notes
+    show.status(as_json=False)
+    assert f"{name}, in cycle {second.cycle}: {gone}" in " ".join(capsys.readouterr().out.split())
     assert second.evaluation is not None
     assert second.evaluation.champion is not None
+    assert second.verdict == "promote"
+    with pytest.raises(UserError, match=f"Version {first.champion} of '{name}' was deleted from the registry"):
+        people.roll_back(name, to=None, who="ada", why="complaints")
+    assert models.pointed(name) == second.champion
+    client.delete_model_version(name, str(second.champion))
+    with ledger.transaction() as connection:
+        queue(connection, name, second.cycle, "alias", {"version": second.champion, "previous": first.champion})
+    assert settle_effects(name) == ()  # there is nothing to point to, and no server to wait for
+    assert ledger.unfinished(name) == ()
 
 
 def test_a_leak_is_held_with_the_reason(own: Path, cycle_home: Path) -> None:

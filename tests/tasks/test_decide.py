@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.against import beyond_reach
 from tasks.decide import Circumstances, decide, preconditions, sentence_of, twins, verdict_of
 from tasks.evidence import Budget, Difference, Evaluation, Rule, Scores
 from tasks.records import Champion, Fitted, Prepared, Snapshot
@@ -96,8 +97,14 @@ def test_the_first_model_needs_absolute_rules_and_baselines_but_no_champion() ->
         (replace(GATE, max_changed=0.05), {}, "changed", "10.0% of the unseen rows are predicted otherwise than by champion 7"),
         (replace(GATE, label_rate=(0.3, 0.7)), {"label_rate": 0.9}, "label_rate", "90.0% of the unseen labels are positive"),
         (replace(GATE, label_rate=(0.3, 0.7)), {}, "label_rate", "undefined of the unseen labels"),
-        (replace(GATE, max_quarantine_share=0.1), {"quarantine_share": 0.5}, "quarantine_share", "50.0% of this cycle's rows"),
+        (
+            replace(GATE, max_quarantine_share=0.1),
+            {"quarantine_share": 0.5},
+            "quarantine_share",
+            "50.0% of the rows that came since the last training",
+        ),
         (replace(GATE, max_drift=0.2), {"drift": {"a": 0.1, "b": 0.4}}, "drift", "0.400 is the largest drift of a feature (b)"),
+        (replace(GATE, max_drift=0.2), {"drift": {"b": 0.1, "a": math.nan}}, "drift", "inf is the largest drift of a feature (a)"),
         (replace(GATE, max_drift=0.2), {"drift": None}, "drift", "undefined is the largest drift"),
         (replace(GATE, max_fit_seconds=1.0), {"fit_seconds": 2.0}, "fit_seconds", "2.0 s were needed for the fit"),
         (replace(GATE, max_fit_seconds=1.0), {"fit_seconds": None}, "fit_seconds", "undefined were needed"),
@@ -128,6 +135,8 @@ def test_a_challenger_that_is_proven_worse_on_the_golden_set_is_kept_out(golden:
         ("hold", -0.2, -0.1, "keep"),
         ("keep", 0.1, 0.2, "promote"),
         ("promote", None, None, "keep"),
+        ("promote", math.nan, math.nan, "keep"),
+        ("hold", -math.inf, math.inf, "keep"),
     ],
 )
 def test_without_evidence_what_the_gate_declares_is_done(default: Any, low: float | None, high: float | None, verdict: str) -> None:
@@ -189,15 +198,21 @@ def test_the_model_that_serves_may_not_be_far_from_its_tested_twin(share: float 
 numbers = st.one_of(st.none(), st.floats(-2, 2), st.sampled_from([math.nan, math.inf, -math.inf]))
 
 
-@given(numbers, numbers, numbers, numbers, numbers)
+BARE = Gate(metric="log_loss", beat_baselines=False, too_good=None, slice_tolerance=None)
+
+
+@given(numbers, numbers, numbers, numbers, numbers, st.sampled_from(["keep", "promote", "hold"]))
 def test_nothing_undefined_is_ever_promoted(
-    ours: float | None, theirs: float | None, low: float | None, high: float | None, part: float | None
+    ours: float | None, theirs: float | None, low: float | None, high: float | None, part: float | None, default: Any
 ) -> None:
     found = replace(evaluation(ours=ours, theirs=theirs, part=part), difference=difference(low, high))
-    rules = laid(found=found)
-    if any(value is None or math.isnan(value) for value in (ours, low, high, part)):
+    rules = laid(replace(GATE, no_evidence=default), found)
+    undefined = [value is None or not math.isfinite(value) for value in (ours, low, high)]
+    if any(undefined) or part is None or math.isnan(part):
         assert verdict_of(rules) == "keep"
-    if verdict_of(rules) == "promote":
+    if undefined[0]:
+        assert verdict_of(laid(BARE, replace(found, difference=None), None)) == "keep"
+    if verdict_of(rules) == "promote" and default == "keep":
         assert low is not None
         assert low > 0
     assert all(rule.sentence for rule in rules)
@@ -250,3 +265,19 @@ def test_a_gate_that_contradicts_itself_or_has_no_meaning_is_refused(declared: d
     with pytest.raises(ValueError, match="Gate") as found:
         Gate(**{"metric": "log_loss", **declared})
     assert says in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind", "says"),
+    [
+        ({"metric": "accuracy", "against": "non_inferior", "margin": 2}, "binary", "gate.margin is 2"),
+        ({"metric": "accuracy", "slice_tolerance": 1.0}, "multiclass", "gate.slice_tolerance is 1"),
+        ({"metric": "brier", "bound": -0.1}, "binary", "the gate asks for brier of at most -0.1, and no model is better than 0"),
+        ({"metric": "mae", "label_rate": (0.1, 0.9)}, "regression", "a regression target has no positive label"),
+        ({"metric": "mae", "margin": 200.0, "bound": 0.0}, "regression", None),
+        ({"metric": "accuracy", "margin": 0.02, "bound": 1.0}, "binary", None),
+    ],
+)
+def test_a_gate_that_no_model_or_every_model_meets_is_named(declared: dict[str, Any], kind: Any, says: str | None) -> None:
+    found = beyond_reach(Gate(**declared), kind)
+    assert found is None if says is None else says in (found or "")

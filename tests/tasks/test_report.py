@@ -34,7 +34,8 @@ def test_details_are_plain_json_with_drift_effects_and_the_spread_of_the_target(
     toy = pipelines.get("toy")
     rows = pl.concat([toy_rows(400), toy_rows(100, first=400).with_columns(colour=pl.lit("green"))])
     prepared = staged(toy, rows, 400, tmp_path)
-    found = report.details(toy, prepared, fitted(toy, prepared, tmp_path))
+    model = fitted(toy, prepared, tmp_path)
+    found = report.details(toy, prepared, model) | report.what_it_goes_by(toy, prepared, model)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["kind"] == "binary"
     assert found["features"] == {"x": "float64", "square": "float64", "colour": "str"}
@@ -49,7 +50,7 @@ def test_a_model_that_fails_on_shuffled_rows_is_told_and_stops_nothing(home: Pat
     prepared = staged(toy, toy_rows(300), 200, tmp_path)
     model = fitted(toy, prepared, tmp_path)
     Path(model.uri).write_bytes(b"no model")
-    found = report.details(toy, prepared, model)
+    found = report.details(toy, prepared, model) | report.what_it_goes_by(toy, prepared, model)
     assert found["effects"] == []
     assert found["effects_problem"]
     assert found["drift"]

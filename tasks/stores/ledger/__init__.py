@@ -25,7 +25,7 @@ from tasks.stores.ledger.arrivals import (
 )
 from tasks.stores.ledger.champions import champion, champions
 from tasks.stores.ledger.cycles import Cycle, at_work, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
-from tasks.stores.ledger.decisions import decide, decision, decisions, rows_since_training, spendings
+from tasks.stores.ledger.decisions import compared, decide, decision, decisions, rejected_since_training, rows_since_training, spendings
 from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, lost, release, renew
 from tasks.stores.ledger.outbox import Effect, finish, unfinished
 from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting
@@ -51,6 +51,7 @@ __all__ = [
     "begun_by_arrivals",
     "champion",
     "champions",
+    "compared",
     "count_outstanding",
     "cycle_of",
     "dead_letters",
@@ -88,6 +89,7 @@ __all__ = [
     "recorded",
     "refused",
     "reject",
+    "rejected_since_training",
     "release",
     "renew",
     "roll_back",

@@ -5,7 +5,7 @@ decision was made against. The registry's alias is moved afterwards, from the ou
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,13 +14,15 @@ from sqlalchemy.engine import Connection
 
 from tasks.budget import Spending
 from tasks.errors import LedgerError
-from tasks.records import Champion, Decision
+from tasks.records import Champion, Compared, Decision
 from tasks.stores.ledger import proposals, schema
 from tasks.stores.ledger.access import now, reading, transaction
 from tasks.stores.ledger.champions import crown, current_version
 from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.outbox import queue
 from tasks.stores.ledger.schema import cycles
+
+PAGE = 20  # decisions that are read at a time
 
 
 def decide(
@@ -81,6 +83,22 @@ def spendings(pipeline: str) -> tuple[Spending, ...]:
         return tuple(Spending(**row) for row in connection.execute(query.order_by(table.c.cycle)).mappings())
 
 
+def compared(pipeline: str) -> Iterator[Compared]:
+    """Give the rows that each of the pipeline's decisions rests on, newest first, read a few at a time as they are asked for."""
+    table, before = schema.decisions, None
+    while True:
+        query = sa.select(table.c.cycle, table.c.record).where(table.c.pipeline == pipeline, table.c.trained_rows.is_not(None))
+        query = query if before is None else query.where(table.c.cycle < before)
+        with reading() as connection:
+            page = connection.execute(query.order_by(table.c.cycle.desc()).limit(PAGE)).all()
+        if not page:
+            return
+        for cycle, text in page:
+            before, found = cycle, json.loads(text)["evaluation"] or {}
+            if found.get("first") is not None and found.get("last") is not None:
+                yield Compared(cycle, found["first"], found["last"])
+
+
 def decision(pipeline: str, cycle: int) -> dict[str, Any] | None:
     """Give the decision of one cycle in its documented JSON form, or None if it has none."""
     table = schema.decisions
@@ -99,13 +117,27 @@ def decisions(pipeline: str, *, limit: int | None = None) -> tuple[dict[str, Any
 
 def rows_since_training(pipeline: str) -> int:
     """Count the rows that were accepted after the newest cycle that trained."""
+    return _since_training(pipeline)[0]
+
+
+def rejected_since_training(pipeline: str) -> float:
+    """Give the share in quarantine of the rows that came after the newest cycle that trained, 0 if none came.
+
+    Not of one cycle: one that was killed has taken rows in, and the next one decides on them.
+    """
+    accepted, rejected, repeated = _since_training(pipeline)
+    return rejected / max(1, accepted + rejected + repeated)
+
+
+def _since_training(pipeline: str) -> tuple[int, int, int]:
+    """Count the rows accepted, rejected and repeated after the newest cycle that trained."""
     trained = sa.select(sa.func.max(schema.decisions.c.cycle)).where(
         schema.decisions.c.pipeline == pipeline, schema.decisions.c.trained_rows.is_not(None)
     )
     table = schema.arrivals
+    sums = [sa.func.sum(column) for column in (table.c.accepted, table.c.rejected, table.c.repeated)]
     with reading() as connection:
         newest = connection.execute(trained).scalar() or 0
-        total = connection.execute(
-            sa.select(sa.func.sum(table.c.accepted)).where(table.c.pipeline == pipeline, table.c.cycle > newest)
-        ).scalar()
-    return int(total or 0)
+        row = connection.execute(sa.select(*sums).where(table.c.pipeline == pipeline, table.c.cycle > newest)).one()
+    accepted, rejected, repeated = (int(count or 0) for count in row)
+    return accepted, rejected, repeated

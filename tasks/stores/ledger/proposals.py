@@ -5,6 +5,7 @@ No lease is needed: the champion is compared and set in the same transaction, so
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -132,7 +133,7 @@ def _one_that_waits(connection: Connection, pipeline: str, cycle: int | None) ->
 
 
 def roll_back(pipeline: str, *, who: str, why: str, to: int | None = None) -> Champion:
-    """Make an earlier champion the champion again: the one before, or version `to`; queue the alias and the notice.
+    """Make an earlier champion the champion again: the one before (see `line`), or version `to`; queue the alias and the notice.
 
     The demoted version had its say on the rows that the newest decision has seen: from here on only newer rows are evidence.
 
@@ -164,12 +165,28 @@ def earlier_champion(pipeline: str, to: int | None = None) -> Champion:
 
 def _earlier(pipeline: str, served: list[Champion], current: Champion | None, to: int | None) -> Champion:
     earlier = [past for past in served if current is None or past.version != current.version]
-    found = next((past for past in earlier if to is None or past.version == to), None)
+    before = [past for past in line(served) if current is None or past.version != current.version]
+    found = next(iter(before), None) if to is None else next((past for past in earlier if past.version == to), None)
     if found is None:
         known = sorted({past.version for past in earlier})
-        what = f"Version {to} of {pipeline!r} never was a champion before" if to is not None else f"{pipeline!r} has no earlier champion"
+        what = f"Version {to} of {pipeline!r} never was a champion before"
+        if to is None:
+            what = f"{pipeline!r} has no earlier champion" + (" that was not rolled back itself; name it with --to" if known else "")
+        elif current is not None and to == current.version:
+            what = f"Version {to} is the champion of {pipeline!r} already"
         raise UserError(f"{what}; earlier champions: {known or 'none'}. `ratchet champions {pipeline}` lists them.")
     return found
+
+
+def line(served: Sequence[Champion]) -> list[Champion]:
+    """Give of all champions (newest first) those that no rollback has demoted: going back twice leads on, not to what was just left."""
+    kept: list[Champion] = []
+    for past in reversed(served):
+        if past.how == "rolled back" and any(one.version == past.version for one in kept):
+            while kept.pop().version != past.version:
+                pass
+        kept.append(past)
+    return kept[::-1]
 
 
 def _newest_evidence(connection: Connection, pipeline: str) -> str | None:

@@ -71,6 +71,19 @@ def test_a_model_without_a_usable_signature_is_rejected(tmp_path: Path, text: st
         kept.signature(tmp_path / "MLmodel")
 
 
+@pytest.mark.parametrize("damage", ["truncated", "another definition", "gone"])
+def test_bytes_that_are_not_those_of_the_digest_are_not_loaded(toy: Stored, damage: str) -> None:
+    place = kept.place(toy.candidate.sha256)
+    if damage == "truncated":
+        (place / "model.skops").write_bytes((place / "model.skops").read_bytes()[:-100])
+    elif damage == "another definition":
+        (place / "pipeline.py").write_text((place / "pipeline.py").read_text() + "# changed")
+    else:
+        shutil.rmtree(place)
+    with pytest.raises(ModelRejected, match="is not there, or its files are not those of digest"):
+        kept.load(toy.candidate)
+
+
 def test_a_definition_that_does_not_import_is_rejected_each_time(toy: Stored) -> None:
     broken = edited(toy, "import pandas\nPIPELINE = 1 / 0\n")
     for _ in range(2):

@@ -247,6 +247,18 @@ def test_rows_are_counted_since_the_last_cycle_that_trained(home: Path) -> None:
     assert ledger.rows_since_training("p") == 0
 
 
+def test_what_a_killed_cycle_sent_to_quarantine_counts_in_the_decision_on_those_rows(home: Path) -> None:
+    lease = begin()
+    ledger.settle(lease, [replace(see("/a", "one")[0], state="ingested", accepted=3, rejected=5, repeated=2)])
+    ledger.end(lease, error="killed")
+    ledger.release(lease)
+    lease = begin()
+    ledger.settle(lease, [replace(see("/b", "two")[0], state="ingested", accepted=10)])
+    assert ledger.rejected_since_training("p") == 0.25
+    ledger.decide(lease, Decision("p", lease.cycle, "keep", "x"), trained_rows=3)
+    assert ledger.rejected_since_training("p") == 0
+
+
 def script(url: str, text: str) -> None:
     """Run statements on a ledger that Ratchet has not opened yet."""
     engine = sa.create_engine(url)

@@ -120,13 +120,26 @@ def test_a_rollback_brings_the_one_before_back_and_asks_for_newer_evidence(home:
 
 
 @pytest.mark.parametrize(
-    ("to", "says"), [(None, "has no earlier champion"), (1, "Version 1 of 'p' never was"), (9, "Version 9 of 'p' never was")]
+    ("to", "says"), [(None, "has no earlier champion"), (1, "Version 1 is the champion of 'p' already"), (9, "Version 9 of 'p' never was")]
 )
 def test_a_rollback_to_what_never_served_is_refused(home: Path, to: int | None, says: str) -> None:
     decided("promote", 1, None)
     with pytest.raises(UserError, match=says):
         ledger.roll_back("p", who="ada", why="x", to=to)
     assert serving() == [(1, "promoted", None)]
+
+
+def test_going_back_twice_leads_on_and_not_to_the_version_that_was_just_left(home: Path) -> None:
+    for version, previous in ((1, None), (2, 1), (3, 2)):
+        decided("promote", version, previous)
+    assert [ledger.roll_back("p", who="ada", why="worse").version for _ in range(2)] == [2, 1]
+    with pytest.raises(
+        UserError, match=r"no earlier champion that was not rolled back itself; name it with --to; earlier champions: \[2, 3\]"
+    ):
+        ledger.roll_back("p", who="ada", why="worse still")
+    assert ledger.roll_back("p", who="ada", why="it was the data", to=3).version == 3
+    decided("promote", 4, 3)
+    assert [ledger.roll_back("p", who="ada", why="worse").version for _ in range(2)] == [3, 1]
 
 
 def test_a_cycle_that_compared_with_a_champion_that_was_rolled_back_promotes_nothing(home: Path) -> None:
