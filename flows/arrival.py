@@ -22,7 +22,7 @@ from tasks.observe import revisit, survey
 from tasks.records import Arrival, Look, Observation
 from tasks.spec import Retrain
 from tasks.stores import events, files, ledger
-from tasks.triggers import Receipt, Watched
+from tasks.triggers import Receipt, Watched, pipeline_of
 
 logger = logging.getLogger(__name__)
 
@@ -175,10 +175,12 @@ class Watcher:
         return decided
 
     def _state(self) -> str:
-        """Name the state that a cycle is asked for in: the same state is asked for once."""
-        last = ledger.last_cycle(self.watched.name)
-        newest = ledger.history(self.watched.name, limit=1)
-        return f"after cycle {last.id if last else 0}, up to arrival {newest[0].seq if newest else 0}"
+        """Name the state that a cycle is asked for in: the same state is asked for once. What is to be predicted may wait for a champion."""
+        name, pipeline = self.watched.name, pipeline_of(self.watched.name)
+        last, newest = ledger.last_cycle(name), ledger.history(name, limit=1)
+        champion = ledger.champion(pipeline) if name != pipeline else None
+        served = f", champion {champion.version}" if champion else ""
+        return f"after cycle {last.id if last else 0}, up to arrival {newest[0].seq if newest else 0}{served}"
 
     def _ask(self, receipt: Receipt, about: str, new: Sequence[Arrival]) -> None:
         name = self.watched.name
