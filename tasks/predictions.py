@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.errors import RatchetError
-from tasks.served import Served, Types, batch_of, grouped, types_of
+from tasks.served import Served, Types, batch_of, forms_of, grouped, types_of
 from tasks.spec import Pipeline
 from tasks.stores import spool
 
@@ -73,7 +73,8 @@ def adopt(pipeline: str) -> None:
 
 
 def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:
-    """Commit what dead servers have left, join small files of the log, and remove what is older than it is kept; say what could not be done.
+    """Commit what dead servers have left, join small files of the log, and remove what is older than it is kept, and the columns
+    that have become private; say what could not be done.
 
     Servers go on appending meanwhile. It is done by the pipeline's cycles, and when labels are taken in.
     """
@@ -83,22 +84,19 @@ def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:
         from tasks.stores import journal
 
         adopt(pipeline.name)
+        names = journal.scan(pipeline.name).collect_schema().names()
+        forgotten = journal.forget(pipeline.name, forms_of(names, pipeline.serving.private))
         joined = journal.compact(pipeline.name, until=day)
         gone = journal.prune(pipeline.name, before=before)
     except (RatchetError, OSError) as error:  # the next cycle does it
         return (f"The log of predictions was not tidied up: {error}",)
-    logger.info(
-        "Log of %s: %d files joined, %d predictions older than %g days removed",
-        pipeline.name,
-        joined,
-        gone,
-        pipeline.serving.retention_days,
-    )
+    told = "Log of %s: %d files joined, %d predictions removed that were too old, columns emptied that are private now: %s"
+    logger.info(told, pipeline.name, joined, gone, ", ".join(forgotten) or "none")
     return ()
 
 
 class PredictionLog:
-    """The log of one process's answers. Safe for several threads; no method but `close` ever waits, and none raises."""
+    """The log of one process's answers, made in that process and not before a fork. Safe for several threads; none but `close` waits, none raises."""
 
     def __init__(self, pipeline: Pipeline, server: str, limits: Limits | None = None) -> None:
         self._pipeline, self._server, self._limits = pipeline, server, limits or Limits()
@@ -175,7 +173,7 @@ class PredictionLog:
         try:
             self._bring(taken)
         except Exception as error:  # whatever a request's columns hold, the log goes on with the next ones
-            self._tell(f"Predictions were dropped: {type(error).__name__}: {error}.")
+            self._tell(f"Predictions were dropped ({type(error).__name__}).")  # its text may hold what is private
         self._count(self._unsettled, kept=False)
 
     def _bring(self, taken: Iterable[Served]) -> None:

@@ -22,7 +22,7 @@ from tasks.labels import columns_of
 from tasks.metrics import METRICS, score_all
 from tasks.ordering import from_text
 from tasks.records import Champion
-from tasks.served import answers_of, column_of
+from tasks.served import answers_of, column_of, is_answer
 from tasks.spec import Pipeline
 from tasks.stores import journal, lake, ledger
 
@@ -136,8 +136,9 @@ def _groups(pipeline: Pipeline, rows: pl.DataFrame) -> Any:
 
 def _moved(reference: pl.DataFrame, rows: pl.DataFrame) -> float:
     """Give how far predictions have moved: the probability of a binary target, else what is predicted."""
-    binary = "_p_1" in rows.columns and rows["_p_1"].null_count() < rows.height
-    return drift.distance(*(part["_p_1" if binary else "_predicted"] for part in (reference, rows)))
+    before, after = answers_of(reference), answers_of(rows)
+    name = "p_1" if "p_1" in before.columns and "p_1" in after.columns else "predicted"
+    return drift.distance(before[name], after[name])
 
 
 def measures(pipeline: Pipeline, rows: pl.DataFrame) -> Iterator[Measure]:
@@ -215,7 +216,7 @@ def _rows(pipeline: Pipeline, since: datetime, until: datetime) -> pl.DataFrame:
     _refuse_private(pipeline, key)
     blocks = pipeline.blocks if isinstance(pipeline.blocks, tuple) else ()
     raw = [name for name in dict.fromkeys((*key, *((pipeline.time,) if pipeline.time else ()), *blocks)) if name in types]
-    answers = [name for name in known if name == "_predicted" or name.startswith("_p_")]
+    answers = [name for name in known if is_answer(name)]
     columns = [column_of(known, name, types[name]).alias(name) for name in raw]
     predictions = logged.filter(pl.col("_time").is_between(since, until)).select(*_OWN, *answers, *columns)
     rows = joined(predictions, _labels(pipeline, key), key, pipeline.target).collect(engine="streaming")

@@ -388,6 +388,29 @@ def test_old_predictions_are_removed_with_their_files_and_small_files_are_joined
     assert logged().height == 22
 
 
+def test_a_column_that_becomes_private_is_emptied_and_its_values_leave_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = log()
+    ours.add(answered(1, rows={**answered(1).rows, "colour": ["a very private matter"]}))
+    ours.close()
+    other = log()
+    other.add(answered(2, rows={**answered(2).rows, "colour": [17]}))  # of another type: it lies in a column of its own
+    other.close()
+    assert set(logged().columns) >= {"colour", "_as_int64_colour"}
+    spec = replace(pipelines.get("toy"), serving=Serving(private=("colour",)))
+    living = PredictionLog(spec, "here", QUICK)
+    living.add(answered(3))
+    living.close()
+    monkeypatch.setattr(journal, "_KEPT_HOURS", 0)
+    monkeypatch.setattr(journal, "_ENFORCED", False)
+    today = datetime.fromtimestamp(MOMENT, UTC).date()
+    assert predictions.upkeep(spec, today) == predictions.upkeep(spec, today) == ()
+    found = logged()
+    assert found.height == 3
+    assert found.select("colour", "_as_int64_colour").null_count().row(0) == (3, 3)
+    assert found["x"].null_count() == 0
+    assert not [path for path in home.rglob("*.parquet") if b"private matter" in path.read_bytes()]
+
+
 def test_tidying_up_where_there_is_no_log_does_nothing_and_where_it_cannot_be_done_is_told(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
