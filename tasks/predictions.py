@@ -193,7 +193,7 @@ class PredictionLog:
         """Make a batch of a group; a request that cannot be kept is dropped without the others."""
         try:
             return [batch_of(group, types, self._pipeline.serving.private, self._server)]
-        except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        except (pa.ArrowException, KeyError, TypeError, ValueError, OverflowError) as error:
             if len(group) > 1:
                 return [batch for part in group for batch in self._batches([part], types)]
             self._count(group[0].count, kept=False)

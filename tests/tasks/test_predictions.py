@@ -335,9 +335,11 @@ def test_one_request_that_cannot_be_logged_takes_no_other_with_it(home: Path) ->
     ours = log()
     ours.add(answered(1))
     ours.add(answered(2, answers={"predicted": [1, 1], "p_1": [0.5]}))
-    ours.add(answered(3))
+    ours.add(replace(answered(3), moment=float("inf")))
+    ours.add(replace(answered(4), version="three"))  # type: ignore[arg-type]
+    ours.add(answered(5))
     ours.close()
-    assert ours.counts == (0, 2, 2)
+    assert ours.counts == (0, 2, 4)
     assert logged().height == 2
 
 
