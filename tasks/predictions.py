@@ -4,7 +4,7 @@ A request leaves its rows and answers in memory (`PredictionLog.add`: no disk, n
 every half second; another commits the spool to the lake's `predictions` every half minute, and what servers that are gone have left there.
 
 What may be lost, and is counted where anything is left to count it: on SIGKILL what came in the last second; nothing on SIGTERM (`close`). With more
-than `Limits.rows` rows in memory, or more than `Limits.spool` bytes on disk because the lake is away, the newest rows are dropped; so are those
+than `Limits` lets wait in memory, or more than `Limits.spool` bytes on disk because the lake is away, the newest rows are dropped; so are those
 that a full disk does not take. Nothing is ever kept twice.
 """
 
@@ -35,9 +35,12 @@ PAUSE = 0.0002  # seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may wait: `rows` in memory, `spool` bytes on disk; `drain` and `commit` are seconds, `file` the bytes after which one is committed."""
+    """How much may wait: `rows` and `bytes` of requests in memory, `spool` bytes on disk; `drain` and `commit` are seconds, `file` the bytes after
+    which one is committed.
+    """
 
     rows: int = 100_000
+    bytes: int = 256 << 20
     spool: int = 1 << 30
     file: int = 64 << 20
     drain: float = 0.5
@@ -103,7 +106,7 @@ class PredictionLog:
         self._lock, self._wake, self._due = threading.Lock(), threading.Event(), threading.Event()
         self._ended = threading.Event()
         self._queue: deque[Served] = deque()
-        self._waiting = self._written = self._dropped = self._unsettled = 0
+        self._waiting = self._written = self._dropped = self._unsettled = self._bytes = 0
         self._closed = False
         self._spool: spool.Writer | None = None
         self._sealed_at = time.monotonic()
@@ -121,14 +124,16 @@ class PredictionLog:
             return
         count = served.count
         with self._lock:  # held by others for a few instructions only
-            if self._closed or self._waiting + count > self._limits.rows:
+            full = self._waiting + count > self._limits.rows or self._bytes + served.size > self._limits.bytes
+            if self._closed or full:
                 self._dropped += count
                 return
             self._queue.append(served)
             self._waiting += count
+            self._bytes += served.size
         if len(self._threads) < 2:
             self._begin()
-        if self._waiting > self._limits.rows // 4:
+        if self._waiting > self._limits.rows // 4 or self._bytes > self._limits.bytes // 4:
             self._wake.set()
 
     def close(self) -> None:
@@ -168,7 +173,7 @@ class PredictionLog:
 
     def _drain(self) -> None:
         with self._lock:
-            taken, self._queue = self._queue, deque()
+            taken, self._queue, self._bytes = self._queue, deque(), 0
         self._unsettled = sum(part.count for part in taken)
         try:
             self._bring(taken)

@@ -39,7 +39,7 @@ class Served:
     """One request and what a version answered: raw columns as they were served, in the contract's types, and the columns of the answer.
 
     `request` begins with 12 hex digits of the time in milliseconds; a row's prediction is named `<request>-<row>`, from 0. `moment` is in
-    seconds since 1970. Nobody may change the columns afterwards.
+    seconds since 1970, `size` the request's bytes if they are known. Nobody may change the columns afterwards.
     """
 
     request: str
@@ -49,6 +49,7 @@ class Served:
     role: Role
     rows: Mapping[str, Values]
     answers: Mapping[str, Values]
+    size: int = 0
 
     @property
     def count(self) -> int:

@@ -108,6 +108,15 @@ def test_a_full_queue_drops_the_newest_and_counts_them_and_no_request_waits(home
     assert logged().height == 8
 
 
+def test_few_large_requests_fill_the_queue_too(home: Path) -> None:
+    ours = log(Limits(bytes=100, drain=3600, commit=3600))
+    ours.add(answered(1, size=20))
+    ours.add(answered(2, size=90))
+    assert ours.counts == (1, 0, 1)
+    ours.close()
+    assert ours.counts == (0, 1, 1)
+
+
 def test_switched_off_it_keeps_nothing_and_starts_nothing(home: Path) -> None:
     ours, threads = log(log=False), threading.active_count()
     ours.add(answered(1))
