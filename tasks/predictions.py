@@ -68,11 +68,17 @@ def adopt(pipeline: str) -> None:
     """Commit what servers that are gone have left on this machine.
 
     Raises:
-        RatchetError: if the lake does not take it; it stays.
+        RatchetError: if the lake does not take what one of them left; that stays, and keeps none of the others from it.
     """
+    failed: RatchetError | None = None
     with spool.abandoned(pipeline) as left:
         for writer, files in left:
-            commit(pipeline, writer, files)
+            try:
+                commit(pipeline, writer, files)
+            except RatchetError as error:
+                failed = error
+    if failed is not None:
+        raise failed
 
 
 def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:

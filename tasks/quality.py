@@ -2,7 +2,7 @@
 
 A label is found by the pipeline's key, or else its time, among those that came later (`labels`) and those of the rows to train on; of several for one
 key the one that arrived last counts. Every prediction counts: one row that was asked about twice is two, and one that two versions answered is one of
-each. A row that the version was trained on says nothing of how it does on others; it is counted, and left out of the scores.
+each. A row that the version was trained on says nothing of how it does on others: where rows have a time, it is counted and left out of the scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ from tasks.spec import Pipeline
 from tasks.stores import journal, lake, ledger
 
 LABEL, SEEN, PERIOD = "_label", "_seen", "_period"
+LONGEST = 36_500.0
 BY_DAY = 14  # days up to which quality is shown by day, beyond that by week
 _OWN = ("_prediction", "_time", "_version", "_cycle", "_role")
 
@@ -183,7 +184,7 @@ def quality(pipeline: Pipeline, days: float, now: datetime | None = None) -> Qua
         Breakdown: if ledger, log or lake cannot be read.
     """
     until = (now or datetime.now(UTC)).replace(tzinfo=None)
-    since = until - timedelta(days=days)
+    since = until - timedelta(days=min(days, LONGEST))
     rows = in_periods(_rows(pipeline, since, until), days)
     found = list(measures(pipeline, rows))
     return Quality(

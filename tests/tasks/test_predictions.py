@@ -18,8 +18,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from deployments import doctor
 from flows import pipelines
 from tasks import predictions, served
+from tasks.errors import Breakdown
 from tasks.predictions import Limits, PredictionLog
 from tasks.served import Served
 from tasks.services import Serving
@@ -190,6 +192,30 @@ def test_a_server_that_is_asked_to_end_loses_nothing(home: Path) -> None:
         lines += process.stdout.readlines()
         assert process.wait(30) == 0
     assert {f"{answered(int(line.split()[0])).request}-0" for line in lines} <= set(logged()["_prediction"])
+
+
+def test_what_one_dead_server_left_and_the_lake_does_not_take_keeps_no_other_from_it(home: Path) -> None:
+    for batches in ([batch(1)], [pa.record_batch({"_prediction": ["x-0"], "_time": ["no moment"]})], [batch(2)]):
+        dead = spool.Writer("toy")
+        dead.append(batches)
+        os.close(dead._lock)
+    with pytest.raises(Breakdown, match="it is tried again"):
+        predictions.adopt("toy")
+    assert sorted(logged()["_prediction"]) == [f"{answered(number).request}-0" for number in (1, 2)]
+    assert len(list(spool.waiting("toy"))) == 1
+
+
+def test_the_doctor_finds_predictions_that_wait_for_long(home: Path) -> None:
+    assert list(doctor._logs()) == []
+    writer = spool.Writer("toy")
+    writer.append([batch(1)])
+    (fresh,) = doctor._logs()
+    for path in writer.directory.glob("*.arrow"):
+        os.utime(path, (time.time() - 600,) * 2)
+    (late,) = doctor._logs()
+    assert (fresh.ok, late.ok) == (True, False)
+    assert "bytes wait in" in late.found
+    writer.close()
 
 
 def test_a_crash_between_commit_and_removal_adds_nothing_twice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
