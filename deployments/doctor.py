@@ -5,8 +5,10 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandera.config
@@ -18,10 +20,11 @@ from tasks import settings
 from tasks.errors import RatchetError
 from tasks.promote import deleted
 from tasks.records import Champion
-from tasks.stores import lake, ledger, models
+from tasks.stores import lake, ledger, models, spool
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 LEAST_FREE = 1 << 30
+LATE = 300.0  # seconds that a logged prediction may wait for the lake
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,19 @@ def _loads(name: str, champion: Champion) -> Examined:
     return Examined(f"champion of {name}", True, f"version {champion.version} loads, its digest is the ledger's")
 
 
+def _logs() -> Iterator[Examined]:
+    """See whether logged predictions reach the lake, where a pipeline has any."""
+    for name in pipelines.names():
+        since = spool.oldest(name)
+        if since is not None:
+            late = time.time() - since > LATE
+            found = (
+                f"{spool.size(name):,} bytes wait in {spool.place(name)}, since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            )
+            remedy = f"See why the lake does not take them (the server's log says so); a server of {name}, or its next cycle, brings them."
+            yield Examined(f"log of predictions of {name}", not late, found, remedy)
+
+
 def _records() -> Iterator[Examined]:
     """Open the ledger, and every pipeline's table."""
     found = [(name, ledger.champion(name), lake.version(name)) for name in pipelines.names()]
@@ -159,6 +175,7 @@ LOOKS: tuple[Callable[[], Iterator[Examined]], ...] = (
     _validation,
     _telemetry,
     _records,
+    _logs,
     _pipelines,
     _champions,
 )

@@ -1,5 +1,6 @@
 """What the command shows of how good the predictions turned out to be: by version, and over time."""
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from deployments.plain import said
@@ -29,11 +30,11 @@ def _print(found: Quality) -> None:
         console.print(said((f"version {whole.version}", "bold"), f", {whole.role}: {_told(whole, found.metric)}"))
     for pair in found.comparisons:
         console.print(said(_compared(pair)))
-    table = Table(f"{found.by} from", "version", "role", "predictions", "labelled", "missing", found.metric, "interval", "drift")
+    table = Table(f"{found.by} from", "version", "rows", "labelled", "missing", found.metric, "drift", box=SIMPLE, padding=(0, 1, 0, 0))
     for part in found.periods:
         counts = [f"{count:,}" for count in (part.predictions, part.labelled, part.missing)]
-        figures = (_figure(part.value), _ends(part), share(part.drift) if part.drift is not None else "-")
-        table.add_row(*map(said, (part.period or "", str(part.version), part.role, *counts, *figures)))
+        figures = (_with_ends(part), share(part.drift) if part.drift is not None else "-")
+        table.add_row(*map(said, (part.period or "", f"{part.version} {part.role}", *counts, *figures)))
     console.print(table)
     console.print(said(("Drift is how far the predictions are from those of the version's first period.", "dim")))
 
@@ -43,9 +44,7 @@ def _told(whole: Measure, metric: str) -> str:
     if whole.seen:
         counted += f", {whole.seen:,} of rows that it was trained on, which are not scored"
     others = ", ".join(f"{name} {shown(value)}" for name, value in whole.metrics.items() if name != metric and value is not None)
-    return (
-        f"{counted}. {metric} {_figure(whole.value)}{f' {_ends(whole)}' if whole.low is not None else ''}{f'; {others}' if others else ''}"
-    )
+    return f"{counted}. {metric} {_with_ends(whole)}{f'; {others}' if others else ''}"
 
 
 def _compared(pair: Comparison) -> str:
@@ -55,9 +54,7 @@ def _compared(pair: Comparison) -> str:
     )
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else shown(value)
-
-
-def _ends(part: Measure) -> str:
-    return "-" if part.low is None or part.high is None else f"[{shown(part.low)}, {shown(part.high)}]"
+def _with_ends(part: Measure) -> str:
+    """Write the gate's metric with its interval, as far as they are known."""
+    figure = "-" if part.value is None else shown(part.value)
+    return figure if part.low is None or part.high is None else f"{figure} [{shown(part.low)}, {shown(part.high)}]"

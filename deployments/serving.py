@@ -29,14 +29,17 @@ def show(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Show servers, and what is the matter with them."""
     if not found:
         return
-    table = Table("server", "pipeline", "version", "ready", "predictions kept", "note")
+    table = Table("server", "pipeline", "version", "ready", "predictions kept")
     for one in found:
         state = one["state"]
         kept = state["log"]
         counts = f"{kept['written']:,}" + (f", {kept['dropped']:,} dropped" if kept["dropped"] else "")
         version = str(state["version"] or "-")
-        table.add_row(*map(said, (one["url"], one["pipeline"], version, "yes" if state["ready"] else "no", counts, note(one))))
+        table.add_row(*map(said, (one["url"], one["pipeline"], version, "yes" if state["ready"] else "no", counts)))
     console.print(table)
+    for one in found:
+        if what := note(one):
+            console.print(said(f"{one['pipeline']} at {one['url']}: {what}."), soft_wrap=True)
 
 
 def note(one: Mapping[str, Any]) -> str:

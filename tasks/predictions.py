@@ -4,7 +4,7 @@ A request leaves its rows and answers in memory (`PredictionLog.add`: no disk, n
 every half second; another commits the spool to the lake's `predictions` every half minute, and what servers that are gone have left there.
 
 What may be lost, and is counted where anything is left to count it: on SIGKILL what came in the last second; nothing on SIGTERM (`close`). With more
-than `Limits.rows` rows in memory, or more than `Limits.spool` bytes on disk because the lake is away, the newest rows are dropped; so are those
+than `Limits` lets wait in memory, or more than `Limits.spool` bytes on disk because the lake is away, the newest rows are dropped; so are those
 that a full disk does not take. Nothing is ever kept twice.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tasks.errors import RatchetError
-from tasks.served import Served, Types, batch_of, grouped, types_of
+from tasks.served import Served, Types, batch_of, forms_of, grouped, types_of
 from tasks.spec import Pipeline
 from tasks.stores import spool
 
@@ -35,9 +35,12 @@ PAUSE = 0.0002  # seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may wait: `rows` in memory, `spool` bytes on disk; `drain` and `commit` are seconds, `file` the bytes after which one is committed."""
+    """How much may wait: `rows` and `bytes` of requests in memory, `spool` bytes on disk; `drain` and `commit` are seconds, `file` the bytes after
+    which one is committed.
+    """
 
     rows: int = 100_000
+    bytes: int = 256 << 20
     spool: int = 1 << 30
     file: int = 64 << 20
     drain: float = 0.5
@@ -65,15 +68,22 @@ def adopt(pipeline: str) -> None:
     """Commit what servers that are gone have left on this machine.
 
     Raises:
-        RatchetError: if the lake does not take it; it stays.
+        RatchetError: if the lake does not take what one of them left; that stays, and keeps none of the others from it.
     """
+    failed: RatchetError | None = None
     with spool.abandoned(pipeline) as left:
         for writer, files in left:
-            commit(pipeline, writer, files)
+            try:
+                commit(pipeline, writer, files)
+            except RatchetError as error:
+                failed = error
+    if failed is not None:
+        raise failed
 
 
 def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:
-    """Commit what dead servers have left, join small files of the log, and remove what is older than it is kept; say what could not be done.
+    """Commit what dead servers have left, join small files of the log, and remove what is older than it is kept, and the columns
+    that have become private; say what could not be done.
 
     Servers go on appending meanwhile. It is done by the pipeline's cycles, and when labels are taken in.
     """
@@ -83,29 +93,26 @@ def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:
         from tasks.stores import journal
 
         adopt(pipeline.name)
+        names = journal.scan(pipeline.name).collect_schema().names()
+        forgotten = journal.forget(pipeline.name, forms_of(names, pipeline.serving.private))
         joined = journal.compact(pipeline.name, until=day)
         gone = journal.prune(pipeline.name, before=before)
     except (RatchetError, OSError) as error:  # the next cycle does it
         return (f"The log of predictions was not tidied up: {error}",)
-    logger.info(
-        "Log of %s: %d files joined, %d predictions older than %g days removed",
-        pipeline.name,
-        joined,
-        gone,
-        pipeline.serving.retention_days,
-    )
+    told = "Log of %s: %d files joined, %d predictions removed that were too old, columns emptied that are private now: %s"
+    logger.info(told, pipeline.name, joined, gone, ", ".join(forgotten) or "none")
     return ()
 
 
 class PredictionLog:
-    """The log of one process's answers. Safe for several threads; no method but `close` ever waits, and none raises."""
+    """The log of one process's answers, made in that process and not before a fork. Safe for several threads; none but `close` waits, none raises."""
 
     def __init__(self, pipeline: Pipeline, server: str, limits: Limits | None = None) -> None:
         self._pipeline, self._server, self._limits = pipeline, server, limits or Limits()
         self._lock, self._wake, self._due = threading.Lock(), threading.Event(), threading.Event()
         self._ended = threading.Event()
         self._queue: deque[Served] = deque()
-        self._waiting = self._written = self._dropped = self._unsettled = 0
+        self._waiting = self._written = self._dropped = self._unsettled = self._bytes = 0
         self._closed = False
         self._spool: spool.Writer | None = None
         self._sealed_at = time.monotonic()
@@ -123,14 +130,16 @@ class PredictionLog:
             return
         count = served.count
         with self._lock:  # held by others for a few instructions only
-            if self._closed or self._waiting + count > self._limits.rows:
+            full = self._waiting + count > self._limits.rows or self._bytes + served.size > self._limits.bytes
+            if self._closed or full:
                 self._dropped += count
                 return
             self._queue.append(served)
             self._waiting += count
+            self._bytes += served.size
         if len(self._threads) < 2:
             self._begin()
-        if self._waiting > self._limits.rows // 4:
+        if self._waiting > self._limits.rows // 4 or self._bytes > self._limits.bytes // 4:
             self._wake.set()
 
     def close(self) -> None:
@@ -170,12 +179,12 @@ class PredictionLog:
 
     def _drain(self) -> None:
         with self._lock:
-            taken, self._queue = self._queue, deque()
+            taken, self._queue, self._bytes = self._queue, deque(), 0
         self._unsettled = sum(part.count for part in taken)
         try:
             self._bring(taken)
         except Exception as error:  # whatever a request's columns hold, the log goes on with the next ones
-            self._tell(f"Predictions were dropped: {type(error).__name__}: {error}.")
+            self._tell(f"Predictions were dropped ({type(error).__name__}).")  # its text may hold what is private
         self._count(self._unsettled, kept=False)
 
     def _bring(self, taken: Iterable[Served]) -> None:
@@ -195,7 +204,7 @@ class PredictionLog:
         """Make a batch of a group; a request that cannot be kept is dropped without the others."""
         try:
             return [batch_of(group, types, self._pipeline.serving.private, self._server)]
-        except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        except (pa.ArrowException, KeyError, TypeError, ValueError, OverflowError) as error:
             if len(group) > 1:
                 return [batch for part in group for batch in self._batches([part], types)]
             self._count(group[0].count, kept=False)

@@ -2,7 +2,7 @@
 
 A label is found by the pipeline's key, or else its time, among those that came later (`labels`) and those of the rows to train on; of several for one
 key the one that arrived last counts. Every prediction counts: one row that was asked about twice is two, and one that two versions answered is one of
-each. A row that the version was trained on says nothing of how it does on others; it is counted, and left out of the scores.
+each. A row that the version was trained on says nothing of how it does on others: where rows have a time, it is counted and left out of the scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,12 @@ from tasks.labels import columns_of
 from tasks.metrics import METRICS, score_all
 from tasks.ordering import from_text
 from tasks.records import Champion
-from tasks.served import answers_of, column_of
+from tasks.served import answers_of, column_of, is_answer
 from tasks.spec import Pipeline
 from tasks.stores import journal, lake, ledger
 
 LABEL, SEEN, PERIOD = "_label", "_seen", "_period"
+LONGEST = 36_500.0
 BY_DAY = 14  # days up to which quality is shown by day, beyond that by week
 _OWN = ("_prediction", "_time", "_version", "_cycle", "_role")
 
@@ -136,8 +137,9 @@ def _groups(pipeline: Pipeline, rows: pl.DataFrame) -> Any:
 
 def _moved(reference: pl.DataFrame, rows: pl.DataFrame) -> float:
     """Give how far predictions have moved: the probability of a binary target, else what is predicted."""
-    binary = "_p_1" in rows.columns and rows["_p_1"].null_count() < rows.height
-    return drift.distance(*(part["_p_1" if binary else "_predicted"] for part in (reference, rows)))
+    before, after = answers_of(reference), answers_of(rows)
+    name = "p_1" if "p_1" in before.columns and "p_1" in after.columns else "predicted"
+    return drift.distance(before[name], after[name])
 
 
 def measures(pipeline: Pipeline, rows: pl.DataFrame) -> Iterator[Measure]:
@@ -182,7 +184,7 @@ def quality(pipeline: Pipeline, days: float, now: datetime | None = None) -> Qua
         Breakdown: if ledger, log or lake cannot be read.
     """
     until = (now or datetime.now(UTC)).replace(tzinfo=None)
-    since = until - timedelta(days=days)
+    since = until - timedelta(days=min(days, LONGEST))
     rows = in_periods(_rows(pipeline, since, until), days)
     found = list(measures(pipeline, rows))
     return Quality(
@@ -215,7 +217,7 @@ def _rows(pipeline: Pipeline, since: datetime, until: datetime) -> pl.DataFrame:
     _refuse_private(pipeline, key)
     blocks = pipeline.blocks if isinstance(pipeline.blocks, tuple) else ()
     raw = [name for name in dict.fromkeys((*key, *((pipeline.time,) if pipeline.time else ()), *blocks)) if name in types]
-    answers = [name for name in known if name == "_predicted" or name.startswith("_p_")]
+    answers = [name for name in known if is_answer(name)]
     columns = [column_of(known, name, types[name]).alias(name) for name in raw]
     predictions = logged.filter(pl.col("_time").is_between(since, until)).select(*_OWN, *answers, *columns)
     rows = joined(predictions, _labels(pipeline, key), key, pipeline.target).collect(engine="streaming")

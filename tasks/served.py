@@ -40,7 +40,8 @@ class Served:
     """One request and what a version answered: raw columns as they were served, in the contract's types, and the columns of the answer.
 
     A missing value is null, in an array NaN too. `request` begins with 12 hex digits of the time in milliseconds; a row's prediction is named
-    `<request>-<row>`, from 0. `moment` is in seconds since 1970. Nobody may change the columns afterwards.
+    `<request>-<row>`, from 0. `moment` is in seconds since 1970, `size` the request's bytes if they are known. Nobody may change the columns
+    afterwards.
     """
 
     request: str
@@ -50,6 +51,7 @@ class Served:
     role: Role
     rows: Mapping[str, Values]
     answers: Mapping[str, Values]
+    size: int = 0
 
     @property
     def count(self) -> int:
@@ -125,29 +127,48 @@ def grouped(served: Iterable[Served]) -> Iterator[list[Served]]:
     yield from open_groups.values()
 
 
+def forms_of(known: Iterable[str], names: Collection[str]) -> list[str]:
+    """Give those of the log's columns that have these names, or values of them in a type that the contract had at another time.
+
+    >>> forms_of(["x", "_as_string_x", "_as_timestamp[us]_at", "y"], ["x", "at"])
+    ['x', '_as_string_x', '_as_timestamp[us]_at']
+    """
+    return [name for name in known if name in names or _base(name) in names]
+
+
+def _base(column: str) -> str:
+    """Give the name that a column has, or would have if its type had not changed."""
+    found = _AS.fullmatch(column)
+    return column if found is None else found["name"]
+
+
 def column_of(known: Collection[str], name: str, dtype: pl.DataType) -> pl.Expr:
     """Give a column of the log as it was served, also where its type has changed since and part of it lies in a column of its own."""
-    forms = [form for form in known if form == name or ((found := _AS.fullmatch(form)) is not None and found["name"] == name)]
+    forms = forms_of(known, [name])
     return pl.coalesce([pl.col(form).cast(dtype, strict=False) for form in forms] or [pl.lit(None, dtype=dtype)])
 
 
-def raw_of(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Give the raw columns as they were served; a column whose type the contract has changed since lies beside the one of its name."""
-    beside: dict[str, list[str]] = {}
-    for name in rows.columns:
-        if (found := _AS.fullmatch(name)) is not None:
-            beside.setdefault(found["name"], []).append(name)
-    chosen = {name: _filled(rows, name, beside.get(name, [])) for name in columns}
-    return pl.DataFrame([column.alias(name) for name, column in chosen.items() if column is not None])
-
-
-def _filled(rows: pl.DataFrame, name: str, others: Sequence[str]) -> pl.Series | None:
-    """Give the first of a column's forms that has a value, or the column itself."""
-    forms = [form for form in (name, *others) if form in rows.columns]
-    return next((rows[form] for form in forms if rows[form].null_count() < rows.height), rows[forms[0]] if forms else None)
+def raw_of(rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
+    """Give columns of the log as they were served: each in the one of its forms that has values; those that were never kept are left out."""
+    chosen: dict[str, pl.Series] = {}
+    for name in columns:
+        forms = forms_of(rows.columns, [name])
+        if forms:
+            filled = (form for form in forms if rows[form].null_count() < rows.height)
+            chosen[name] = rows[next(filled, forms[0])].alias(name)
+    return pl.DataFrame(chosen)
 
 
 def answers_of(rows: pl.DataFrame) -> pl.DataFrame:
     """Give the columns of the answers by the names that models give them; those that no row has are left out."""
-    found = rows.select(name for name in rows.columns if name == "_predicted" or name.startswith("_p_"))
+    found = raw_of(rows, dict.fromkeys(_base(name) for name in rows.columns if is_answer(name)))
     return found.select(column.alias(column.name[1:]) for column in found if column.null_count() < rows.height)
+
+
+def is_answer(column: str) -> bool:
+    """Tell whether a column of the log is one of the answer.
+
+    >>> is_answer("_p_1"), is_answer("_as_int64__predicted"), is_answer("_prediction"), is_answer("p_1")
+    (True, True, False, False)
+    """
+    return _base(column) == "_predicted" or _base(column).startswith("_p_")

@@ -5,7 +5,7 @@ A commit carries the mark (name, number) of what it adds as an app transaction, 
 of the table are not kept: after a day they may be gone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 
@@ -99,6 +99,31 @@ def prune(pipeline: str, before: date) -> int:
             gone = int(found.delete(old, post_commithook_properties=_afterwards())["num_deleted_rows"])
         found.vacuum(retention_hours=_KEPT_HOURS, dry_run=False, enforce_retention_duration=_ENFORCED)
     return gone
+
+
+def forget(pipeline: str, columns: Collection[str]) -> tuple[str, ...]:
+    """Empty columns of the table that are not to be kept any more, and give those that had values.
+
+    The files that had them are removed with those that `prune` finds to be in no version of the last day.
+
+    Raises:
+        Breakdown: if the table cannot be written; it is as it was.
+    """
+    place = delta.uri(pipeline, TABLE)
+    with _explained(place):
+        found = _newest(place)
+        if found is None or not columns:
+            return ()
+        filled = scan(pipeline).select(pl.col(list(columns)).is_not_null().any()).collect(engine="streaming").row(0, named=True)
+        had = tuple(name for name, some in filled.items() if some)
+        if had:
+            condition = " OR ".join(f"{_quoted(name)} IS NOT NULL" for name in had)
+            found.update({_quoted(name): "NULL" for name in had}, predicate=condition, post_commithook_properties=_afterwards())
+    return had
+
+
+def _quoted(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
 
 
 def compact(pipeline: str, until: date) -> int:

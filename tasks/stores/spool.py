@@ -36,6 +36,15 @@ def size(pipeline: str) -> int:
     return total
 
 
+def oldest(pipeline: str) -> float | None:
+    """Give the moment (seconds since 1970) of the last write to the file that waits longest, or None if nothing waits."""
+    moments = []
+    for path in _files(place(pipeline)):
+        with suppress(OSError):
+            moments.append(path.stat().st_mtime)
+    return min(moments, default=None)
+
+
 def needed(batches: Sequence[pa.RecordBatch]) -> int:
     """Count the bytes that rows take in a file of their own."""
     return int(batches[0].schema.serialize().size) + sum(int(pa.ipc.get_record_batch_size(batch)) for batch in batches)

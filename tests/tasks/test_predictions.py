@@ -18,8 +18,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from deployments import doctor
 from flows import pipelines
 from tasks import predictions, served
+from tasks.errors import Breakdown
 from tasks.predictions import Limits, PredictionLog
 from tasks.served import Served
 from tasks.services import Serving
@@ -108,6 +110,15 @@ def test_a_full_queue_drops_the_newest_and_counts_them_and_no_request_waits(home
     assert logged().height == 8
 
 
+def test_few_large_requests_fill_the_queue_too(home: Path) -> None:
+    ours = log(Limits(bytes=100, drain=3600, commit=3600))
+    ours.add(answered(1, size=20))
+    ours.add(answered(2, size=90))
+    assert ours.counts == (1, 0, 1)
+    ours.close()
+    assert ours.counts == (0, 1, 1)
+
+
 def test_switched_off_it_keeps_nothing_and_starts_nothing(home: Path) -> None:
     ours, threads = log(log=False), threading.active_count()
     ours.add(answered(1))
@@ -181,6 +192,30 @@ def test_a_server_that_is_asked_to_end_loses_nothing(home: Path) -> None:
         lines += process.stdout.readlines()
         assert process.wait(30) == 0
     assert {f"{answered(int(line.split()[0])).request}-0" for line in lines} <= set(logged()["_prediction"])
+
+
+def test_what_one_dead_server_left_and_the_lake_does_not_take_keeps_no_other_from_it(home: Path) -> None:
+    for batches in ([batch(1)], [pa.record_batch({"_prediction": ["x-0"], "_time": ["no moment"]})], [batch(2)]):
+        dead = spool.Writer("toy")
+        dead.append(batches)
+        os.close(dead._lock)
+    with pytest.raises(Breakdown, match="it is tried again"):
+        predictions.adopt("toy")
+    assert sorted(logged()["_prediction"]) == [f"{answered(number).request}-0" for number in (1, 2)]
+    assert len(list(spool.waiting("toy"))) == 1
+
+
+def test_the_doctor_finds_predictions_that_wait_for_long(home: Path) -> None:
+    assert list(doctor._logs()) == []
+    writer = spool.Writer("toy")
+    writer.append([batch(1)])
+    (fresh,) = doctor._logs()
+    for path in writer.directory.glob("*.arrow"):
+        os.utime(path, (time.time() - 600,) * 2)
+    (late,) = doctor._logs()
+    assert (fresh.ok, late.ok) == (True, False)
+    assert "bytes wait in" in late.found
+    writer.close()
 
 
 def test_a_crash_between_commit_and_removal_adds_nothing_twice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,9 +370,11 @@ def test_one_request_that_cannot_be_logged_takes_no_other_with_it(home: Path) ->
     ours = log()
     ours.add(answered(1))
     ours.add(answered(2, answers={"predicted": [1, 1], "p_1": [0.5]}))
-    ours.add(answered(3))
+    ours.add(replace(answered(3), moment=float("inf")))
+    ours.add(replace(answered(4), version="three"))  # type: ignore[arg-type]
+    ours.add(answered(5))
     ours.close()
-    assert ours.counts == (0, 2, 2)
+    assert ours.counts == (0, 2, 4)
     assert logged().height == 2
 
 
@@ -386,6 +423,29 @@ def test_old_predictions_are_removed_with_their_files_and_small_files_are_joined
     assert len(list(place.glob("_day=2026-09-21/*.parquet"))) <= 3
     assert not list(place.glob("_day=2026-09-09/*.parquet"))
     assert logged().height == 22
+
+
+def test_a_column_that_becomes_private_is_emptied_and_its_values_leave_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = log()
+    ours.add(answered(1, rows={**answered(1).rows, "colour": ["a very private matter"]}))
+    ours.close()
+    other = log()
+    other.add(answered(2, rows={**answered(2).rows, "colour": [17]}))  # of another type: it lies in a column of its own
+    other.close()
+    assert set(logged().columns) >= {"colour", "_as_int64_colour"}
+    spec = replace(pipelines.get("toy"), serving=Serving(private=("colour",)))
+    living = PredictionLog(spec, "here", QUICK)
+    living.add(answered(3))
+    living.close()
+    monkeypatch.setattr(journal, "_KEPT_HOURS", 0)
+    monkeypatch.setattr(journal, "_ENFORCED", False)
+    today = datetime.fromtimestamp(MOMENT, UTC).date()
+    assert predictions.upkeep(spec, today) == predictions.upkeep(spec, today) == ()
+    found = logged()
+    assert found.height == 3
+    assert found.select("colour", "_as_int64_colour").null_count().row(0) == (3, 3)
+    assert found["x"].null_count() == 0
+    assert not [path for path in home.rglob("*.parquet") if b"private matter" in path.read_bytes()]
 
 
 def test_tidying_up_where_there_is_no_log_does_nothing_and_where_it_cannot_be_done_is_told(

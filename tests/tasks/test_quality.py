@@ -187,6 +187,15 @@ def test_labels_that_nobody_asked_for_and_pipelines_without_predictions_give_not
     assert quality(pipelines.get("toy"), 7, NOW).versions == ()
 
 
+def test_answers_of_another_type_than_before_are_scored_too(source: Path) -> None:
+    logged(replace(predicted([5], [0.5], name="a"), answers={"predicted": ["yes"]}))  # the table's column becomes one of text
+    logged(predicted([1, 2], [0.9, 0.2], name="b"))
+    labels(source, "a.csv", {1: "yes", 2: "yes"})
+    (whole,) = quality(pipelines.get("toy"), 7, NOW).versions
+    assert (whole.predictions, whole.labelled) == (3, 2)
+    assert whole.metrics["accuracy"] == 0.5
+
+
 def test_where_no_label_can_be_joined_it_is_said_why(source: Path) -> None:
     with pytest.raises(UserError, match="neither key nor time"):
         quality(pipelines.get("sorts"), 7, NOW)
