@@ -18,7 +18,7 @@ from starlette.responses import Response
 from deployments.online import bodies, meters, replies, schema
 from deployments.online.bodies import Late, TooMuch, Unsupported
 from deployments.online.guard import Guard, Tokens
-from deployments.online.service import Outcome, Service, Undefined, failure
+from deployments.online.service import Asked, Outcome, Service, Undefined, failure
 from tasks import settings
 from tasks.admission import Admission, Admitted, Refused, count
 from tasks.errors import BrokenPipeline
@@ -138,7 +138,7 @@ async def _predicted(service: Service, request: Request, outcome: Outcome) -> Re
     ours = active.answerer.admission
     rows = read(ours) if len(body) < LARGE else await anyio.to_thread.run_sync(read, ours)
     outcome.rows, identity = count(rows), replies.request_id()
-    outcome.active, answers = await service.answer(identity, active, rows, read)
+    outcome.active, answers = await service.answer(Asked(identity, active, rows, len(body), read))
     return replies.predictions(outcome.active, identity, answers, request.headers.get("accept", ""))
 
 

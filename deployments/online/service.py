@@ -45,6 +45,20 @@ class Outcome:
         return self.active.version if self.active else None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request: its id, the version that was in service when it came, its rows by that version's contract, and the bytes that it had.
+
+    `read` admits the rows by the contract of another version.
+    """
+
+    identity: str
+    active: Active
+    rows: Admitted
+    size: int
+    read: Read
+
+
 @dataclass
 class Tallies:
     """What was counted of a version in a trial, and of the champion meanwhile."""
@@ -82,24 +96,24 @@ class Service:
             self._log.close()
         self.reporter.stop()
 
-    async def answer(self, request: str, active: Active, rows: Admitted, read: Read) -> tuple[Active, Answers]:
-        """Give the answers to a request's rows, and the version that gave them; `read` admits the rows by the contract of another version.
+    async def answer(self, asked: Asked) -> tuple[Active, Answers]:
+        """Give the answers to a request's rows, and the version that gave them.
 
         Raises:
             Undefined: if a figure is not finite.
             TimeoutError: if it takes too long.
             BrokenPipeline: if the features do not run on these rows.
         """
-        tallies = self._trial()
+        active, tallies = asked.active, self._trial()
         rollout = active.answerer.model.pipeline.serving.rollout
-        if tallies is not None and rollout is not None and trial.chosen(rollout, self.name, tallies.held.champion.cycle, rows):
-            answers = await self._tried(tallies, request, read, self.scorer, "canary")
+        if tallies is not None and rollout is not None and trial.chosen(rollout, self.name, tallies.held.champion.cycle, asked.rows):
+            answers = await self._tried(tallies, asked, self.scorer, "canary")
             if answers is not None:
                 return tallies.held, answers
-        answers = await self._scored(active, rows, self.scorer, tallies.champion if tallies else Tally())
-        self.keep(active, request, rows, answers, "champion")
+        answers = await self._scored(active, asked.rows, self.scorer, tallies.champion if tallies else Tally())
+        self.keep(active, asked, asked.rows, answers, "champion")
         if tallies is not None and rollout is not None and rollout.mode == "shadow" and len(self._shadowing) < SHADOWS:
-            task = asyncio.create_task(self._shadowed(tallies, request, read))
+            task = asyncio.create_task(self._shadowed(tallies, asked))
             self._shadowing.add(task)
             task.add_done_callback(self._shadowing.discard)
         return active, answers
@@ -117,20 +131,20 @@ class Service:
             raise Undefined
         return answers
 
-    async def _shadowed(self, tallies: Tallies, request: str, read: Read) -> None:
-        await self._tried(tallies, request, read, self.shadows, "shadow")
+    async def _shadowed(self, tallies: Tallies, asked: Asked) -> None:
+        await self._tried(tallies, asked, self.shadows, "shadow")
 
-    async def _tried(self, tallies: Tallies, request: str, read: Read, scorer: Scorer, role: Role) -> Answers | None:
+    async def _tried(self, tallies: Tallies, asked: Asked, scorer: Scorer, role: Role) -> Answers | None:
         """Ask a version in a trial; whatever it does wrong is counted, and None."""
         held, answers = tallies.held, None
         try:
-            rows = read(held.answerer.admission)
+            rows = asked.read(held.answerer.admission)
             answers = await self._scored(held, rows, scorer, tallies.trial)
-            self.keep(held, request, rows, answers, role)
+            self.keep(held, asked, rows, answers, role)
         except Undefined:
             self._withdraw(tallies, "it gave a figure that is undefined or infinite")
         except Exception as error:  # whatever the model raises is what the trial is there to find
-            logger.warning("Version %d, on trial, failed a request: %s", held.version, type(error).__name__)
+            logger.warning("Version %d, on trial, failed a request: %s", held.version, failure(error))
         rollout = self._rollout()
         why = trial.objection(rollout, tallies.champion, tallies.trial) if rollout else None
         if why is not None:
@@ -160,11 +174,12 @@ class Service:
         logger.error("Version %d is withdrawn: %s", champion.version, why)
         self.reporter.tell(lambda: ledger.withdraw(self.name, champion.version, champion.cycle, self.server, why))
 
-    def keep(self, active: Active, request: str, rows: Admitted, answers: Answers, role: Role) -> None:
+    def keep(self, active: Active, asked: Asked, rows: Admitted, answers: Answers, role: Role) -> None:
         """Leave what was predicted to the log; without a file that says how, as the model's own definition does."""
         if self._log is None:
             self._log = PredictionLog(active.answerer.model.pipeline, self.server)
-        self._log.add(Served(request, time.time(), active.version, active.champion.cycle, role, rows, answers))
+        version, cycle = active.version, active.champion.cycle
+        self._log.add(Served(asked.identity, time.time(), version, cycle, role, rows, answers, asked.size))
 
     def state(self) -> dict[str, Any]:
         """Say how the server is, in the form that /readyz and `ratchet status` show."""

@@ -76,8 +76,8 @@ class Kept:
     def __init__(self) -> None:
         self.roles: list[tuple[str, int, str]] = []
 
-    def __call__(self, active: Any, request: str, rows: Any, answers: Any, role: str) -> None:
-        self.roles.append((role, active.version, request))
+    def __call__(self, active: Any, asked: Any, rows: Any, answers: Any, role: str) -> None:
+        self.roles.append((role, active.version, asked.identity))
 
 
 @pytest.fixture
