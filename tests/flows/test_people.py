@@ -90,7 +90,7 @@ def asked(own: Path, cycle_home: Path) -> tuple[str, Decision, UUID]:
 
 
 def test_a_version_that_needs_approval_is_held_and_serves_once_somebody_with_a_name_and_a_reason_approved_it(
-    own: Path, cycle_home: Path
+    own: Path, cycle_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate(own, approval="manual")
     name = land(own, cycle_home, "a.csv", toy_rows(400))
@@ -111,6 +111,13 @@ def test_a_version_that_needs_approval_is_held_and_serves_once_somebody_with_a_n
     assert (champion.version, champion.how, champion.who) == (held.proposed, "approved", "ada")
     assert models.pointed(name) == held.proposed
     assert ledger.unfinished(name) == ()
+    monkeypatch.setenv("RATCHET_HOME", str(cycle_home / "lost"))  # and with it the ledger
+    gate(own, moved_alias="hold")
+    anew = continuous_training(name, source=str(cycle_home / "inbox" / name))
+    assert (anew.verdict, anew.previous) == ("hold", None)
+    assert [rule.sentence for rule in anew.rules if not rule.passed] == [anew.registry]
+    assert f"points to version {held.proposed}, and this ledger has never had a champion" in anew.sentence
+    assert models.pointed(name) == held.proposed
 
 
 def test_a_version_is_approved_in_prefect_by_resuming_the_run_that_asks(own: Path, cycle_home: Path, servers: Stack) -> None:
