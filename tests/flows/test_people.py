@@ -182,14 +182,24 @@ def test_a_rollback_takes_a_moment_and_the_demoted_version_does_not_come_back_on
     assert shown[1]["reason"] == "complaints from the shop"
 
 
-def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(own: Path, cycle_home: Path, servers: Stack) -> None:
+def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(
+    own: Path, cycle_home: Path, servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
     client = mlflow.MlflowClient(servers.mlflow_url)
     name = land(own, cycle_home, "a.csv", toy_rows(400))
     first = continuous_training(name)
     land(own, cycle_home, "b.csv", toy_rows(2400, first=400, flip=True))
-    second = continuous_training(name)
+
+    def meddle(point: str) -> None:
+        if point == "promote.decided":
+            client.set_registered_model_alias(name, "champion", str(first.champion))
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("tasks.crash.point", meddle)
+        second = continuous_training(name)
+    assert first.champion != second.champion == models.pointed(name)
     client.set_registered_model_alias(name, "champion", str(first.champion))
     third = continuous_training(name)
     assert any("Somebody moved it by hand; it was put back." in note for note in third.notes)
