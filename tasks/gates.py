@@ -35,7 +35,7 @@ class Gate:
     - `serve`: "refit", the recipe that passed, fitted anew on all rows, or "tested", the very model that was tested.
     - `max_refit_change`: greatest share of unseen rows that the refitted model may predict otherwise than its tested twin.
     - `approval`: "automatic" or "manual"; manual holds what passed until somebody says `ratchet approve` (or answers in Prefect).
-    - `moved_alias`: what to do if somebody moved the registry's alias by hand: "restore" it, or "hold" all promotions until it is put right.
+    - `moved_alias`: what to do if the registry's alias is not the ledger's champion: "restore" it, or "hold" all promotions until it is put right.
     - `confidence`: of the intervals that are shown.
     """
 

@@ -161,9 +161,11 @@ def check_alias(pipeline: Pipeline) -> str | None:
     The ledger says which version is the champion. Whoever moved the alias by hand has changed what others that read it serve, and nothing here.
     """
     champion = ledger.champion(pipeline.name)
-    if champion is None or ledger.unfinished(pipeline.name, ("alias",)):
+    if ledger.unfinished(pipeline.name, ("alias",)):
         return None
     try:
+        if champion is None:
+            return foreign(pipeline.name, models.pointed(pipeline.name))
         if not models.exists(pipeline.name, champion.version):
             return deleted(pipeline.name, champion.version)
         pointed = models.pointed(pipeline.name)
@@ -176,6 +178,21 @@ def check_alias(pipeline: Pipeline) -> str | None:
     except Unreachable as error:
         return str(error) if pipeline.gate.moved_alias == "hold" else None
     return f"{found}. Somebody moved it by hand; it was put back."
+
+
+def foreign(pipeline: str, pointed: int | None) -> str | None:
+    """Say what it means that the registry has a champion and the ledger has never had one; None if the registry has none either.
+
+    >>> foreign("churn", None)
+    >>> foreign("churn", 7)[:79]
+    "The registry's alias of 'churn' points to version 7, and this ledger has never "
+    """
+    if pointed is None:
+        return None
+    return (
+        f"The registry's alias of {pipeline!r} points to version {pointed}, and this ledger has never had a champion: it was lost, or the registry is "
+        f"another's. Bring the ledger back from a backup, or use another name or registry; else the first model that is promoted takes the alias."
+    )
 
 
 def deleted(pipeline: str, version: int) -> str:

@@ -90,7 +90,7 @@ def asked(own: Path, cycle_home: Path) -> tuple[str, Decision, UUID]:
 
 
 def test_a_version_that_needs_approval_is_held_and_serves_once_somebody_with_a_name_and_a_reason_approved_it(
-    own: Path, cycle_home: Path
+    own: Path, cycle_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate(own, approval="manual")
     name = land(own, cycle_home, "a.csv", toy_rows(400))
@@ -111,6 +111,13 @@ def test_a_version_that_needs_approval_is_held_and_serves_once_somebody_with_a_n
     assert (champion.version, champion.how, champion.who) == (held.proposed, "approved", "ada")
     assert models.pointed(name) == held.proposed
     assert ledger.unfinished(name) == ()
+    monkeypatch.setenv("RATCHET_HOME", str(cycle_home / "lost"))  # and with it the ledger
+    gate(own, moved_alias="hold")
+    anew = continuous_training(name, source=str(cycle_home / "inbox" / name))
+    assert (anew.verdict, anew.previous) == ("hold", None)
+    assert [rule.sentence for rule in anew.rules if not rule.passed] == [anew.registry]
+    assert f"points to version {held.proposed}, and this ledger has never had a champion" in anew.sentence
+    assert models.pointed(name) == held.proposed
 
 
 def test_a_version_is_approved_in_prefect_by_resuming_the_run_that_asks(own: Path, cycle_home: Path, servers: Stack) -> None:
@@ -175,14 +182,24 @@ def test_a_rollback_takes_a_moment_and_the_demoted_version_does_not_come_back_on
     assert shown[1]["reason"] == "complaints from the shop"
 
 
-def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(own: Path, cycle_home: Path, servers: Stack) -> None:
+def test_an_alias_that_was_moved_by_hand_is_noticed_and_put_back_or_holds(
+    own: Path, cycle_home: Path, servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
     client = mlflow.MlflowClient(servers.mlflow_url)
     name = land(own, cycle_home, "a.csv", toy_rows(400))
     first = continuous_training(name)
     land(own, cycle_home, "b.csv", toy_rows(2400, first=400, flip=True))
-    second = continuous_training(name)
+
+    def meddle(point: str) -> None:
+        if point == "promote.decided":
+            client.set_registered_model_alias(name, "champion", str(first.champion))
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("tasks.crash.point", meddle)
+        second = continuous_training(name)
+    assert first.champion != second.champion == models.pointed(name)
     client.set_registered_model_alias(name, "champion", str(first.champion))
     third = continuous_training(name)
     assert any("Somebody moved it by hand; it was put back." in note for note in third.notes)
