@@ -45,6 +45,7 @@ PARTS = {
     "tasks.notices",
     "tasks.page",
     "tasks.parts",
+    "tasks.predicted",
     "tasks.plots",
     "tasks.provenance",
     "tasks.ranks",
