@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import contract, formats, frames, parts, serving, settings
+from tasks import contract, formats, frames, parts, predicted, settings
 from tasks.errors import BrokenPipeline, Changed, DiskFull, Unreadable, UserError
+from tasks.predicted import Held
 from tasks.records import Champion, Look
 from tasks.scorings import FORMS, Form, Pinned, Scored
 from tasks.spec import Pipeline, Source
@@ -161,81 +161,43 @@ def _told(look: Look, pinned: Pinned, outcome: str) -> Scored:
 
 
 def _parts(asked: Order, pinned: Pinned, look: Look, path: Path, room: Path, tell: Tell) -> tuple[list[parts.Finished], tuple[str, ...]]:
-    """Make the parts that are not finished yet, one after the other, and give all; and what there is to note about the input."""
+    """Make the parts that are not finished yet, one after the other, and give all; and what there is to note about the input.
+
+    Rows are read and checked in this thread while the blocks before them are predicted in others.
+    """
     model = _model(pinned)
     columns, extra = frames.known_in_time(model.pipeline), set[str]()
     height = parts.rows_of_block(len(columns))
     size = height * parts.BLOCKS
     done = parts.finished(room, size)
     chunks = formats.chunks(formats.unpacked(path, look.name, room), look.name, columns, asked.source)
+
+    def checked() -> Iterator[tuple[int, int, Held | None]]:
+        for block in parts.blocks(chunks, height):
+            number = (block["_row"][0] - 1) // size
+            extra.update(set(block.columns) - {"_row", *contract.dtypes(model.pipeline.contract)})
+            yield number, block.height, None if number in done else predicted.held(model.pipeline, block, pinned.file)
+
     part = parts.Part(-1, size)
-    for block in parts.blocks(chunks, height):
-        number = (block["_row"][0] - 1) // size
+    for (number, rows, held), good in parts.ahead(checked(), lambda block: _answered(model, pinned, block[2]), settings.read().workers):
         if number != part.number:
             _finish(part, room, pinned, done)
             part = parts.Part(number, size)
-        extra |= set(block.columns) - {"_row", *contract.dtypes(model.pipeline.contract)}
-        if number not in done:
-            part.add(block.height, *predicted(model, pinned, block))
-        tell(block.height)
+        if held is not None and good is not None:
+            part.add(rows, good, held.bad)
+        tell(rows)
     _finish(part, room, pinned, done)
     note = f"{look.name} has columns that the contract does not have; they are left out: {sorted(extra)}."
     return [done[number] for number in sorted(done)], (note,) if extra else ()
 
 
+def _answered(model: kept.Loaded, pinned: Pinned, held: Held | None) -> pl.DataFrame | None:
+    return None if held is None else predicted.answered(model, held, pinned)
+
+
 def _finish(part: parts.Part, room: Path, pinned: Pinned, done: dict[int, parts.Finished]) -> None:
     if part.number >= 0 and part.number not in done:
         done[part.number] = part.finish(room, pinned.form)  # type: ignore[arg-type]
-
-
-def predicted(model: kept.Loaded, pinned: Pinned, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Hold raw rows against the contract, and predict those that keep it.
-
-    Returns those, in the contract's types, with `predicted`, `p_<class>` and `_version`, `_scored_at`, `_file`, `_row`; and an entry for every
-    rule that one of the others breaks, as quarantine has them.
-
-    Raises:
-        Unreadable: if a column cannot be read as the contract's type at all.
-        BrokenPipeline: if the model's features do not run on these rows.
-    """
-    pipeline = model.pipeline
-    columns = frames.known_in_time(pipeline)
-    try:
-        typed, failures = contract.parse(raw, pipeline.contract, columns)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
-    broken = contract.check_schema(_without(typed, failures), contract.for_requests(pipeline.contract, tuple(columns)))
-    failures = pl.concat([failures, broken])
-    good = _without(typed, failures)
-    if not good.height:
-        return good, _entries(raw, failures, columns, pinned)
-    answers = serving.predict(model, good.drop("_row"))
-    return _with_origin(good, answers, pinned), _entries(raw, failures, columns, pinned)
-
-
-def _with_origin(good: pl.DataFrame, answers: pl.DataFrame, pinned: Pinned) -> pl.DataFrame:
-    """Put the rows, their predictions, and where both come from side by side."""
-    twice = sorted(set(good.columns) & set(answers.columns))
-    if twice:
-        raise BrokenPipeline(f"The contract of {pinned.pipeline!r} has columns named {twice}, as the predictions have. Rename them.")
-    at = datetime.fromisoformat(pinned.at)
-    own = {"_version": pl.lit(pinned.version, dtype=pl.Int64), "_scored_at": pl.lit(at), "_file": pl.lit(pinned.file)}
-    return good.drop("_row").hstack(answers).with_columns(**own).with_columns(good["_row"])
-
-
-def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
-    return rows.join(failures, on="_row", how="anti", maintain_order="left") if failures.height else rows
-
-
-def _entries(raw: pl.DataFrame, failures: pl.DataFrame, columns: list[str], pinned: Pinned) -> pl.DataFrame:
-    """Add to each failure the file and the raw row as JSON."""
-    if not failures.height:
-        return pl.DataFrame(schema=parts.REJECTED)
-    rows = raw.join(failures.select("_row").unique(), on="_row", how="semi")
-    records = rows.select("_row", record=pl.struct(columns).struct.json_encode())
-    entries = failures.join(records, on="_row", how="left", maintain_order="left").with_columns(_file=pl.lit(pinned.file))
-    return entries.sort("_row", maintain_order=True).select(list(parts.REJECTED))
 
 
 def _model(pinned: Pinned) -> kept.Loaded:

@@ -5,17 +5,26 @@ that it is finished: what a process that was killed has finished is not made aga
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from tasks.scorings import Form
 
-ROWS, CELLS = 250_000, 3_000_000  # of a block, at most: what is checked and predicted together
-BLOCKS = 2  # of a part, which is in memory until it is written
+ROWS, CELLS = 125_000, 1_500_000  # of a block, at most: what is checked and predicted together
+BLOCKS = 4  # of a part, which is in memory until it is written
+MOST = 4  # blocks that are predicted at the same time, each of which takes memory
 REJECTED = {"_file": pl.String, "_row": pl.Int64, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
+T = TypeVar("T")
+R = TypeVar("R")
 _MOMENTS = "%Y-%m-%dT%H:%M:%S%.f"
 
 
@@ -34,7 +43,7 @@ def rows_of_block(columns: int) -> int:
     """Give how many rows a block has: fewer where they are wide.
 
     >>> rows_of_block(12), rows_of_block(300), rows_of_block(10_000)
-    (250000, 10000, 1000)
+    (125000, 5000, 1000)
     """
     return max(1_000, min(ROWS, CELLS // columns))
 
@@ -54,6 +63,25 @@ def blocks(chunks: Iterable[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
         waiting, rows = [joined.tail(rows - whole)], rows - whole
     if rows:
         yield pl.concat(waiting, rechunk=False)
+
+
+def ahead(items: Iterable[T], work: Callable[[T], R], threads: int) -> Iterator[tuple[T, R]]:
+    """Work on items in a few threads, no further ahead than these need, and give each with what came of it, in order.
+
+    The cores are shared out: a library that would use all of them for one item gets its share, so that threads do not wait for each other.
+    """
+    threads = min(threads, MOST)
+    share = max(1, (os.cpu_count() or 1) // threads)
+    limit = partial(threadpool_limits, share)  # of OpenMP for each thread by itself, of BLAS for all: the latter is undone at the end
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    with limit(), ThreadPoolExecutor(threads, initializer=limit) as pool:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > threads:
+                first, made = waiting.popleft()
+                yield first, made.result()
+        for item, made in waiting:
+            yield item, made.result()
 
 
 class Part:

@@ -7,7 +7,7 @@
 | RATCHET_LEDGER_URL    | SQLAlchemy URL of the ledger                                   | sqlite file in the home   |
 | RATCHET_LAKE          | directory or s3:// prefix of the Delta tables                  | lake/ in the home         |
 | RATCHET_THREADS       | threads inside one fit                                         | 1                         |
-| RATCHET_WORKERS       | fits at the same time                                          | number of cores           |
+| RATCHET_WORKERS       | fits, and blocks of rows that are scored, at the same time     | number of cores           |
 | RATCHET_SETTLE        | seconds between two looks at a file that has just changed      | 0.5                       |
 | RATCHET_LEASE         | seconds after which a silent cycle's lease may be taken over   | 60                        |
 | RATCHET_SWEEP         | seconds between two full listings of a watched source          | 30                        |

@@ -49,6 +49,7 @@ PARTS = {
     "tasks.ordering",
     "tasks.page",
     "tasks.parts",
+    "tasks.predicted",
     "tasks.plots",
     "tasks.provenance",
     "tasks.ranks",

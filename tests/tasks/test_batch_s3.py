@@ -49,6 +49,7 @@ def keys(bucket: Any) -> list[str]:
 
 def test_objects_are_scored_once_into_a_prefix(bucket: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "rows_of_block", lambda columns: 500)
+    monkeypatch.setattr(parts, "BLOCKS", 2)
     rows = toy_rows(2_300).with_columns(x=pl.when(pl.col("id") == 3).then(99.0).otherwise("x"))
     put(bucket, "in/2024/a b+ü.parquet", rows)
     bucket.put_object(Key="in/broken.csv", Body=b"")
