@@ -128,11 +128,7 @@ def _once(asked: Order, look: Look, fetched: files.Fetched, tell: Tell) -> Score
             raise Changed(
                 f"{look.name} changed while it was read; nothing of it was put anywhere. It is scored anew when it is asked for again."
             )
-        outputs = [
-            places.put(room / file, asked.output, f"{kind}/{name}-{part.number + 1:05d}.{pinned.form}")
-            for part in made
-            for kind, file in part.files.items()
-        ]
+        outputs = [places.put(room / file, asked.output, known) for part in made for file, known in part.names(name, pinned.form).items()]
         rows, rejected = sum(part.rows for part in made), sum(part.rejected for part in made)
         done = ledger.unpin(pinned, rows=rows, rejected=rejected, outputs=outputs)
         places.clear(room)
@@ -178,15 +174,15 @@ def _parts(asked: Order, pinned: Pinned, look: Look, path: Path, room: Path, tel
             extra.update(set(block.columns) - {"_row", *contract.dtypes(model.pipeline.contract)})
             yield number, block.height, None if number in done else predicted.held(model.pipeline, block, pinned.file)
 
-    part = parts.Part(-1, size)
+    part = parts.Part(-1, size, room, asked.form)
     for (number, rows, held), good in parts.ahead(checked(), lambda block: _answered(model, pinned, block[2]), settings.read().workers):
         if number != part.number:
-            _finish(part, room, pinned, done)
-            part = parts.Part(number, size)
+            _finish(part, done)
+            part = parts.Part(number, size, room, asked.form)
         if held is not None and good is not None:
             part.add(rows, good, held.bad)
         tell(rows)
-    _finish(part, room, pinned, done)
+    _finish(part, done)
     note = f"{look.name} has columns that the contract does not have; they are left out: {sorted(extra)}."
     return [done[number] for number in sorted(done)], (note,) if extra else ()
 
@@ -195,9 +191,9 @@ def _answered(model: kept.Loaded, pinned: Pinned, held: Held | None) -> pl.DataF
     return None if held is None else predicted.answered(model, held, pinned)
 
 
-def _finish(part: parts.Part, room: Path, pinned: Pinned, done: dict[int, parts.Finished]) -> None:
+def _finish(part: parts.Part, done: dict[int, parts.Finished]) -> None:
     if part.number >= 0 and part.number not in done:
-        done[part.number] = part.finish(room, pinned.form)  # type: ignore[arg-type]
+        done[part.number] = part.finish()
 
 
 def _model(pinned: Pinned) -> kept.Loaded:

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from tasks.scorings import Form
 
-ROWS, CELLS = 125_000, 1_500_000  # of a block, at most: what is checked and predicted together
-BLOCKS = 4  # of a part, which is in memory until it is written
+ROWS, CELLS = 62_500, 750_000  # of a block, at most: what is checked and predicted together
+BLOCKS = 8  # of a part, which is in memory until it is written
 MOST = 4  # blocks that are predicted at the same time, each of which takes memory
+ENTRIES = 1_000_000  # of rejected rows, at most, that are in memory until they are written
 REJECTED = {"_file": pl.String, "_row": pl.Int64, "column": pl.String, "rule": pl.String, "value": pl.String, "record": pl.String}
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,20 +31,32 @@ _MOMENTS = "%Y-%m-%dT%H:%M:%S%.f"
 
 @dataclass(frozen=True)
 class Finished:
-    """A part that is made: of how many rows, and how many of them were rejected; its files by what they hold. Whole parts have `size` rows."""
+    """A part that is made: of how many rows, and how many of them were rejected. Whole parts have `size` rows.
+
+    `files` are what each file holds, predictions or rejected, and its name in the room.
+    """
 
     number: int
     size: int
     rows: int
     rejected: int
-    files: dict[str, str] = field(default_factory=dict)
+    files: tuple[tuple[str, str], ...] = ()
+
+    def names(self, name: str, form: str) -> dict[str, str]:
+        """Map each file in the room to the name under which it is put beside those of other inputs.
+
+        >>> Finished(0, 10, 10, 1, (("rejected", "00000.rejected.1"), ("rejected", "00000.rejected.2"))).names("a", "csv")
+        {'00000.rejected.1': 'rejected/a-00001.csv', '00000.rejected.2': 'rejected/a-00001-2.csv'}
+        """
+        pieces = {file: "" if file.endswith(".1") else f"-{file.rpartition('.')[2]}" for _, file in self.files}
+        return {file: f"{kind}/{name}-{self.number + 1:05d}{pieces[file]}.{form}" for kind, file in self.files}
 
 
 def rows_of_block(columns: int) -> int:
     """Give how many rows a block has: fewer where they are wide.
 
     >>> rows_of_block(12), rows_of_block(300), rows_of_block(10_000)
-    (125000, 5000, 1000)
+    (62500, 2500, 1000)
     """
     return max(1_000, min(ROWS, CELLS // columns))
 
@@ -85,33 +98,42 @@ def ahead(items: Iterable[T], work: Callable[[T], R], threads: int) -> Iterator[
 
 
 class Part:
-    """One part while it is made."""
+    """One part while it is made, in a room and in a form."""
 
-    def __init__(self, number: int, size: int) -> None:
-        self.number, self._size, self._rows, self._rejected = number, size, 0, 0
-        self._good: list[pl.DataFrame] = []
-        self._bad: list[pl.DataFrame] = []
+    def __init__(self, number: int, size: int, into: Path, form: Form) -> None:
+        self.number, self._size, self._into, self._form = number, size, into, form
+        self._rows, self._rejected = 0, 0
+        self._held: dict[str, list[pl.DataFrame]] = {"predictions": [], "rejected": []}
+        self._files: list[tuple[str, str]] = []
 
     def add(self, rows: int, good: pl.DataFrame, bad: pl.DataFrame) -> None:
         """Add what came of so many rows: those predicted, and an entry for each rule that one of the others breaks."""
         self._rows += rows
         self._rejected += rows - good.height
-        self._good += [good] if good.height else []
-        self._bad += [bad] if bad.height else []
+        self._held["predictions"] += [good] if good.height else []
+        self._held["rejected"] += [bad] if bad.height else []
+        if sum(frame.height for frame in self._held["rejected"]) > ENTRIES:  # a row may break every rule
+            self._put("rejected")
 
-    def finish(self, into: Path, form: Form) -> Finished:
+    def finish(self) -> Finished:
         """Write its files, and then its note."""
-        held = {"predictions": self._good, "rejected": self._bad}
-        files = {kind: f"{self.number:05d}.{kind}" for kind, frames in held.items() if frames}
-        for kind, name in files.items():
-            scrap = into / f"{name}.tmp"
-            _write(pl.concat(held[kind], rechunk=False), scrap, form)
-            scrap.rename(into / name)
-        made = Finished(self.number, self._size, self._rows, self._rejected, files)
-        note = into / f"{self.number:05d}.json"
+        for kind, frames in self._held.items():
+            if frames:
+                self._put(kind)
+        made = Finished(self.number, self._size, self._rows, self._rejected, tuple(self._files))
+        note = self._into / f"{self.number:05d}.json"
         note.with_suffix(".tmp").write_text(json.dumps(asdict(made)))
         note.with_suffix(".tmp").rename(note)
         return made
+
+    def _put(self, kind: str) -> None:
+        piece = 1 + sum(known == kind for known, _ in self._files)
+        name = f"{self.number:05d}.{kind}.{piece}"
+        scrap = self._into / f"{name}.tmp"
+        _write(pl.concat(self._held[kind], rechunk=False), scrap, self._form)
+        scrap.rename(self._into / name)
+        self._files.append((kind, name))
+        self._held[kind] = []
 
 
 def _write(frame: pl.DataFrame, path: Path, form: Form) -> None:

@@ -124,6 +124,17 @@ def test_a_target_that_is_not_a_label_is_no_reason_to_reject_a_row(place: Path) 
     assert [(made.rows, made.rejected) for made in ask(place)] == [(5, 0)]
 
 
+def test_rows_that_break_many_rules_are_written_in_pieces(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch)
+    monkeypatch.setattr(parts, "ENTRIES", 600)
+    toy_rows(1_100).with_columns(x=pl.lit(50.0), colour=pl.lit("blue")).write_parquet(place / "in" / "a.parquet")
+    (made,) = ask(place)
+    assert (made.rows, made.rejected) == (1_100, 1_100)
+    assert [output.partition("-v1-")[2] for output in made.outputs] == ["00001.parquet", "00001-2.parquet", "00002.parquet"]
+    found = predictions(place, "rejected")
+    assert (found.height, found["_row"].unique().to_list()) == (2_200, list(range(1, 1_101)))
+
+
 def test_a_file_of_bad_rows_alone_leaves_only_its_rejected_rows(place: Path) -> None:
     toy_rows(5).with_columns(x=pl.lit(50.0)).write_parquet(place / "in" / "a.parquet")
     (made,) = ask(place)
@@ -238,8 +249,8 @@ import os, signal, sys
 from tasks import parts
 parts.rows_of_block, parts.BLOCKS = (lambda columns: 500), 2
 finish, limit = parts.Part.finish, int(sys.argv[2])
-def stopped(self, into, form):
-    made = finish(self, into, form)
+def stopped(self):
+    made = finish(self)
     if self.number + 1 == limit:
         os.kill(os.getpid(), signal.SIGKILL)
     return made
