@@ -198,7 +198,8 @@ def trace(name: str, prediction: str, private: Collection[str] = ()) -> Trace | 
     snapshot = Snapshot(**decision["snapshot"]) if decision and decision["snapshot"] else None
     loaded, why = _loaded(model)
     files, note = _files(loaded, snapshot) if loaded else ((), f"The files are not known: {why}")
-    columns = frames.known_in_time(loaded.pipeline) if loaded else [column for column in rows.columns if not column.startswith("_")]
+    known = frames.known_in_time(loaded.pipeline) if loaded else [column for column in rows.columns if not column.startswith("_")]
+    columns = [column for column in known if column not in private]
     return Trace(
         prediction=prediction,
         pipeline=name,
