@@ -83,7 +83,7 @@ def parts_of(prediction: str) -> tuple[str, datetime]:
         UserError: if it is no prediction's name.
 
     >>> parts_of("0199c4506cfa0123456789abcdef-2")
-    ('0199c4506cfa0123456789abcdef', datetime.datetime(2025, 10, 8, 15, 37, 37, 274000, tzinfo=datetime.timezone.utc))
+    ('0199c4506cfa0123456789abcdef', datetime.datetime(2025, 10, 8, 14, 53, 49, 178000, tzinfo=datetime.timezone.utc))
     """
     found = _NAME.fullmatch(prediction)
     try:
