@@ -105,11 +105,16 @@ def upkeep(pipeline: Pipeline, today: date | None = None) -> tuple[str, ...]:
 
 
 class PredictionLog:
-    """The log of one process's answers, made in that process and not before a fork. Safe for several threads; none but `close` waits, none raises."""
+    """The log of one process's answers, made in that process and not before a fork. Safe for several threads; none but `close` waits, none raises.
+
+    What waits is seen by Python's garbage collector, which then looks through all else as well, for some tenths of a second: let a process that
+    answers call `gc.freeze()` once its models are loaded.
+    """
 
     def __init__(self, pipeline: Pipeline, server: str, limits: Limits | None = None) -> None:
         self._pipeline, self._server, self._limits = pipeline, server, limits or Limits()
-        self._lock, self._wake, self._due = threading.Lock(), threading.Event(), threading.Event()
+        self._lock = threading.RLock()  # a signal's handler may close the log while the same thread is in `add`
+        self._wake, self._due = threading.Event(), threading.Event()
         self._ended = threading.Event()
         self._queue: deque[Served] = deque()
         self._waiting = self._written = self._dropped = self._unsettled = self._bytes = 0
@@ -257,8 +262,8 @@ class PredictionLog:
                 if self._spool is not None:
                     commit(self._pipeline.name, self._spool.name, self._spool.sealed())
                 adopt(self._pipeline.name)
-            except (RatchetError, OSError) as error:
-                self._tell(f"Predictions wait in {spool.place(self._pipeline.name)}: {error}")
+            except Exception as error:  # whatever the lake's libraries raise, what waits is tried again
+                self._tell(f"Predictions wait in {spool.place(self._pipeline.name)} ({type(error).__name__}): {error}")
         if self._spool is not None:
             self._spool.close()
 

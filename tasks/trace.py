@@ -83,7 +83,7 @@ def parts_of(prediction: str) -> tuple[str, datetime]:
         UserError: if it is no prediction's name.
 
     >>> parts_of("0199c4506cfa0123456789abcdef-2")
-    ('0199c4506cfa0123456789abcdef', datetime.datetime(2025, 10, 8, 15, 37, 37, 274000, tzinfo=datetime.timezone.utc))
+    ('0199c4506cfa0123456789abcdef', datetime.datetime(2025, 10, 8, 14, 53, 49, 178000, tzinfo=datetime.timezone.utc))
     """
     found = _NAME.fullmatch(prediction)
     try:
@@ -198,7 +198,8 @@ def trace(name: str, prediction: str, private: Collection[str] = ()) -> Trace | 
     snapshot = Snapshot(**decision["snapshot"]) if decision and decision["snapshot"] else None
     loaded, why = _loaded(model)
     files, note = _files(loaded, snapshot) if loaded else ((), f"The files are not known: {why}")
-    columns = frames.known_in_time(loaded.pipeline) if loaded else [column for column in rows.columns if not column.startswith("_")]
+    known = frames.known_in_time(loaded.pipeline) if loaded else [column for column in rows.columns if not column.startswith("_")]
+    columns = [column for column in known if column not in private]
     return Trace(
         prediction=prediction,
         pipeline=name,

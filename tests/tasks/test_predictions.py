@@ -17,6 +17,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
 
 from deployments import doctor
 from flows import pipelines
@@ -364,6 +367,32 @@ def test_a_changed_contract_adds_its_columns_and_gives_a_changed_type_a_column_o
 )
 def test_any_value_becomes_a_column(parts: list[Any], dtype: pa.DataType | None, made: pa.Array) -> None:
     assert served.array_of(parts, dtype).equals(made)
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(), max_size=5),
+    st.dates(),
+    st.datetimes(timezones=st.sampled_from([None, UTC])),
+    st.binary(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@given(st.lists(VALUES, max_size=6), st.sampled_from([None, *served.ARROW.values()]))
+@budget(deadline=None)
+def test_whatever_the_values_are_they_become_a_column_of_a_known_type_and_no_number_becomes_another(
+    values: list[Any], dtype: pa.DataType | None
+) -> None:
+    made = served.array_of([values], dtype)
+    assert made.type in served.ARROW.values()
+    assert [value is None for value in made.to_pylist()] == [value is None for value in values]
+    if pa.types.is_integer(made.type) or pa.types.is_floating(made.type):
+        numbers = [(given, found) for given, found in zip(values, made.to_pylist(), strict=True) if isinstance(given, (int, float))]
+        assert all(given == found or (given != given and found != found) for given, found in numbers)
 
 
 def test_one_request_that_cannot_be_logged_takes_no_other_with_it(home: Path) -> None:
