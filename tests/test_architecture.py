@@ -75,6 +75,7 @@ OWNERS = {
         "tasks.stores.ledger.arrivals",
         "tasks.stores.ledger.cycles",
         "tasks.stores.ledger.decisions",
+        "tasks.stores.ledger.histories",
         "tasks.stores.ledger.leases",
         "tasks.stores.ledger.champions",
         "tasks.stores.ledger.outbox",

@@ -52,6 +52,21 @@ def test_a_duplicate_that_is_revived_brings_its_rows(source: Path) -> None:
     assert cycle(source) == [10, 11, 12, 20, 21, 22]
 
 
+def test_a_copy_that_becomes_a_copy_of_another_file_is_none_of_the_first_any_more(source: Path) -> None:
+    put(source, "a.csv", 0, 3)
+    put(source, "b.csv", 10, 3)
+    put(source, "c.csv", 0, 3)
+    cycle(source)
+    put(source, "c.csv", 10, 3)
+    assert cycle(source) == [0, 1, 2, 10, 11, 12]
+    versions = [(part.state, part.superseded) for part in reversed(ledger.named("toy", "c.csv"))]
+    assert versions == [("duplicate", True), ("duplicate", False)]
+    put(source, "a.csv", 20, 3)
+    assert cycle(source) == [10, 11, 12, 20, 21, 22]
+    put(source, "b.csv", 30, 3)
+    assert cycle(source) == [10, 11, 12, 20, 21, 22, 30, 31, 32]
+
+
 def test_a_refused_version_hides_none_of_the_rows_that_stay(source: Path) -> None:
     put(source, "a.csv", 0, 5)
     cycle(source)

@@ -6,14 +6,9 @@ registry's alias) is written to the outbox in the same transaction as the decisi
 
 from tasks.stores.ledger.access import identity, now, transaction
 from tasks.stores.ledger.arrivals import (
-    GONE,
-    UNREAD,
     count_outstanding,
     give_up,
-    history,
-    identified,
     live_files,
-    named,
     observe,
     outstanding,
     put_off,
@@ -21,11 +16,11 @@ from tasks.stores.ledger.arrivals import (
     refused,
     settle,
     sort_out,
-    tally,
 )
 from tasks.stores.ledger.champions import champion, champions
 from tasks.stores.ledger.cycles import Cycle, at_work, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
 from tasks.stores.ledger.decisions import compared, decide, decision, decisions, rejected_since_training, rows_since_training, spendings
+from tasks.stores.ledger.histories import GONE, UNREAD, history, identified, named, tally
 from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, lost, release, renew
 from tasks.stores.ledger.outbox import Effect, finish, unfinished
 from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting

@@ -4,10 +4,8 @@ A version is known by its content. The same content under a second name is a dup
 arrival, whose rows take the place of the old one's once they are in the lake.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +13,11 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from tasks.records import Arrival, Look
 from tasks.stores.ledger.access import now, reading, transaction
+from tasks.stores.ledger.histories import BY_SEQ, REPLACED, arrival_of, rows_of
 from tasks.stores.ledger.leases import Lease, hold
 from tasks.stores.ledger.schema import arrivals
 
-REPLACED, GONE = "It was replaced at the source before it was read.", "It is gone from the source and was never read."
-UNREAD = {REPLACED: "replaced before it was read", GONE: "gone before it was read"}  # reasons, and the same in a few words
 TRIES = 3  # to read an arrival, before it is set aside
-_seq = itemgetter("seq")
 
 
 def recorded(pipeline: str, uris: Sequence[str]) -> dict[str, tuple[str, bool]]:
@@ -29,7 +25,7 @@ def recorded(pipeline: str, uris: Sequence[str]) -> dict[str, tuple[str, bool]]:
     mine = (arrivals.c.pipeline == pipeline) & arrivals.c.uri.in_(uris)
     query = sa.select(arrivals.c.seq, arrivals.c.uri, arrivals.c.stamp, arrivals.c.trusted).where(mine)
     with reading() as connection:
-        return {row["uri"]: (row["stamp"], row["trusted"]) for row in sorted(connection.execute(query).mappings(), key=_seq)}
+        return {row["uri"]: (row["stamp"], row["trusted"]) for row in sorted(connection.execute(query).mappings(), key=BY_SEQ)}
 
 
 def observe(pipeline: str, seen: Sequence[tuple[Look, str, bool]]) -> tuple[Arrival, ...]:
@@ -44,13 +40,13 @@ def observe(pipeline: str, seen: Sequence[tuple[Look, str, bool]]) -> tuple[Arri
             return ()
         connection.execute(arrivals.insert(), new)
         ids = arrivals.c.id.in_([row["id"] for row in new])
-        return tuple(_arrival(row) for row in _rows(connection, arrivals.c.pipeline == pipeline, ids))
+        return tuple(arrival_of(row) for row in rows_of(connection, arrivals.c.pipeline == pipeline, ids))
 
 
 def _versions(connection: Connection, pipeline: str, uris: Sequence[str]) -> dict[str, list[RowMapping]]:
     """Give the known versions of files, oldest first."""
     found: dict[str, list[RowMapping]] = {}
-    for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri.in_(uris)):
+    for row in rows_of(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri.in_(uris)):
         found.setdefault(row["uri"], []).append(row)
     return found
 
@@ -87,7 +83,7 @@ def _identity(uri: str, digest: str, earlier: int) -> str:
 def outstanding(pipeline: str) -> tuple[Arrival, ...]:
     """Give the arrivals that no cycle has settled yet, in the order of arrival."""
     with reading() as connection:
-        return tuple(_arrival(row) for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending"))
+        return tuple(arrival_of(row) for row in rows_of(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending"))
 
 
 def count_outstanding(pipeline: str) -> tuple[int, str | None, str | None]:
@@ -119,18 +115,21 @@ def sort_out(lease: Lease) -> None:
         leaving = {row["uri"] for row in here if row["state"] == "pending"}
         keepers |= {row["sha256"]: row for row in here if row["state"] == "ingested" and row["uri"] not in leaving}
         with_rows = {row["uri"] for row in here if row["state"] == "ingested"}
+        marked = []
         for row in here:
             keeper = keepers.get(row["sha256"], row)
             if row["state"] == "pending" and keeper["uri"] != row["uri"]:
                 state = "pending" if row["uri"] in with_rows else "duplicate"
                 values = {"state": state, "duplicate_of": keeper["seq"], "reason": f"It has the same content as {keeper['name']}."}
                 connection.execute(arrivals.update().where(arrivals.c.seq == row["seq"]).values(**values))
+                marked += [(row["uri"], row["seq"])] if state == "duplicate" else []
+        _supersede(connection, lease.pipeline, marked)
 
 
 def _pass_over(connection: Connection, pipeline: str) -> None:
     newer = sa.alias(arrivals)
     replaced = sa.exists().where(newer.c.pipeline == pipeline, newer.c.uri == arrivals.c.uri, newer.c.seq > arrivals.c.seq)
-    for row in _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending", replaced):
+    for row in rows_of(connection, arrivals.c.pipeline == pipeline, arrivals.c.state == "pending", replaced):
         values = {"state": "quarantined", "superseded": True, "reason": REPLACED}
         connection.execute(arrivals.update().where(arrivals.c.seq == row["seq"]).values(**values))
         _revive(connection, pipeline, row["seq"])
@@ -144,7 +143,7 @@ def _kin_of_pending(connection: Connection, pipeline: str) -> Sequence[RowMappin
     by_content = arrivals.c.sha256.in_(sa.select(own.c.sha256).where(pending))
     by_file = arrivals.c.uri.in_(sa.select(own.c.uri).where(pending))
     kin = sa.union(sa.select(arrivals.c.seq).where(live, by_content), sa.select(arrivals.c.seq).where(live, by_file))
-    return _rows(connection, arrivals.c.seq.in_(kin))
+    return rows_of(connection, arrivals.c.seq.in_(kin))
 
 
 def settle(lease: Lease, done: Sequence[Arrival]) -> None:
@@ -156,13 +155,17 @@ def settle(lease: Lease, done: Sequence[Arrival]) -> None:
     with transaction() as connection:
         hold(connection, lease)
         _write_outcomes(connection, lease, done)
-        taken = [arrival for arrival in done if arrival.state in ("ingested", "duplicate")]
-        versions = _versions(connection, lease.pipeline, [arrival.uri for arrival in taken])
-        for arrival in taken:
-            for version in versions[arrival.uri]:
-                if version["seq"] < arrival.seq and not version["superseded"]:
-                    connection.execute(arrivals.update().where(arrivals.c.seq == version["seq"]).values(superseded=True))
-                    _revive(connection, lease.pipeline, version["seq"])
+        _supersede(connection, lease.pipeline, [(part.uri, part.seq) for part in done if part.state in ("ingested", "duplicate")])
+
+
+def _supersede(connection: Connection, pipeline: str, taken: Sequence[tuple[str, int]]) -> None:
+    """Mark the versions of files that are replaced by those `taken` (address and seq); a copy of one takes its place."""
+    versions = _versions(connection, pipeline, [uri for uri, _ in taken])
+    for uri, seq in taken:
+        for version in versions[uri]:
+            if version["seq"] < seq and not version["superseded"]:
+                connection.execute(arrivals.update().where(arrivals.c.seq == version["seq"]).values(superseded=True))
+                _revive(connection, pipeline, version["seq"])
 
 
 def put_off(lease: Lease, missed: Sequence[tuple[Arrival, str]]) -> None:
@@ -217,11 +220,11 @@ def _revive(connection: Connection, pipeline: str, seq: int) -> None:
     One whose file has a newer version by now is left: that version speaks for the file.
     """
     mine = (arrivals.c.pipeline == pipeline) & (arrivals.c.duplicate_of == seq)
-    found = _rows(connection, mine, arrivals.c.state == "duplicate", arrivals.c.superseded.is_(False))
+    found = rows_of(connection, mine, arrivals.c.state == "duplicate", arrivals.c.superseded.is_(False))
     copies = [
         copy
         for copy in found
-        if _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]
+        if rows_of(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]
     ]
     for place, copy in enumerate(copies):
         anew = sha256(f"{copy['id']}\nafter {seq}".encode()).hexdigest()[:32]  # under its old identity it may have a commit already
@@ -245,53 +248,3 @@ def live_files(pipeline: str, uris: Sequence[str]) -> tuple[str, ...]:
     )
     with reading() as connection:
         return tuple(connection.execute(live.distinct()).scalars())
-
-
-def history(pipeline: str, *, limit: int | None = None, cycle: int | None = None) -> tuple[Arrival, ...]:
-    """Give the pipeline's arrivals, newest first; of one cycle only, if it is given."""
-    query = sa.select(arrivals).where(arrivals.c.pipeline == pipeline).order_by(arrivals.c.seq.desc()).limit(limit)
-    if cycle is not None:
-        query = query.where(arrivals.c.cycle == cycle)
-    with reading() as connection:
-        return tuple(_arrival(row) for row in connection.execute(query).mappings())
-
-
-def tally(pipeline: str) -> dict[str, int]:
-    """Count the pipeline's arrivals by state; those that a newer version has replaced in the lake count as "replaced", others as in `UNREAD`."""
-    mine, grouped = arrivals.c.pipeline == pipeline, (arrivals.c.state, arrivals.c.superseded)
-    counted = sa.select(*grouped, sa.func.count()).where(mine).group_by(*grouped)
-    refused_unread = (arrivals.c.state == "quarantined") & arrivals.c.superseded.is_(True) & arrivals.c.reason.in_(UNREAD)
-    unread = sa.select(arrivals.c.reason, sa.func.count()).where(mine, refused_unread)
-    counts: Counter[str] = Counter()
-    with reading() as connection:
-        for state, superseded, count in connection.execute(counted):
-            counts["replaced" if superseded and state != "quarantined" else state] += int(count)
-        for reason, count in connection.execute(unread.group_by(arrivals.c.reason)):
-            counts[UNREAD[reason]] += int(count)
-            counts["quarantined"] -= int(count)
-    return dict(+counts)
-
-
-def named(pipeline: str, name: str) -> tuple[Arrival, ...]:
-    """Give the versions of the file of that name (or address), newest first."""
-    mine = (arrivals.c.pipeline == pipeline) & ((arrivals.c.name == name) | (arrivals.c.uri == name))
-    with reading() as connection:
-        return tuple(_arrival(row) for row in reversed(_rows(connection, mine)))
-
-
-def identified(pipeline: str, ids: Sequence[str]) -> dict[str, Arrival]:
-    """Map those of the identities that are known to their arrivals."""
-    with reading() as connection:
-        parts = [
-            _rows(connection, arrivals.c.pipeline == pipeline, arrivals.c.id.in_(ids[at : at + 500])) for at in range(0, len(ids), 500)
-        ]
-    return {row["id"]: _arrival(row) for part in parts for row in part}
-
-
-def _rows(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[RowMapping]:
-    """Give the rows in the order of arrival. They are sorted here: asked for that order, SQLite may go through all arrivals to have it from an index."""
-    return sorted(connection.execute(sa.select(arrivals).where(*conditions)).mappings(), key=_seq)
-
-
-def _arrival(row: RowMapping) -> Arrival:
-    return Arrival(**{name: row[name] for name in Arrival.__dataclass_fields__})
