@@ -119,7 +119,7 @@ def _arrow(body: bytes, admission: Admission, most: int, _: Source) -> Admitted:
                 f"Columns {odd} are of types that are not read; send numbers, truth values, texts, or moments without a zone or in UTC."
             )
         table.validate(full=True)
-        return pl.DataFrame(table.cast(pa.schema([field.with_type(_copied(field.type)) for field in table.schema])))
+        return pl.DataFrame({name: _copied(table[name]) for name in table.column_names})
 
     return _examined(_parsed(parse, "Arrow stream"), admission, most)
 
@@ -134,9 +134,11 @@ def _is_plain(dtype: pa.DataType) -> bool:
     return bool(text or moment or kinds.is_null(dtype) or kinds.is_boolean(dtype) or kinds.is_integer(dtype) or kinds.is_floating(dtype))
 
 
-def _copied(dtype: pa.DataType) -> pa.DataType:
-    """Give the type that a text is copied into, so that polars follows no reference that a stranger made."""
-    return pa.large_string() if pa.types.is_string_view(dtype) or pa.types.is_dictionary(dtype) else dtype
+def _copied(column: pa.ChunkedArray) -> pl.Series:
+    """Give a column to polars; texts by reference one by one, for those below a missing value may point anywhere, and nothing else checks them."""
+    if pa.types.is_string_view(column.type) or pa.types.is_dictionary(column.type):
+        return pl.Series(column.to_pylist(), dtype=pl.String)
+    return pl.Series(column)
 
 
 def _examined(rows: pl.DataFrame, admission: Admission, most: int) -> Admitted:
