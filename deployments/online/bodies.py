@@ -6,12 +6,16 @@ from typing import Any
 
 import orjson
 import polars as pl
+import pyarrow as pa
 
 from tasks.admission import Admission, Admitted, Fault, Refused, count
-from tasks.errors import UserError
+from tasks.errors import Unreadable, UserError
 from tasks.spec import Source
 
 JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # gzip, zstd, zlib: polars unpacks them
+_ZONES = (None, "UTC", "+00:00")  # of an Arrow timestamp
+_WIDEST = 10_000  # columns of a body
 _RECORD_BATCH, _DICTIONARY = 3, 2  # kinds of a message's header in Arrow's format (Message.fbs)
 
 
@@ -59,7 +63,9 @@ def _json(body: bytes, admission: Admission, most: int, _: Source) -> Admitted:
     if not isinstance(given, dict) or list(given) not in (["rows"], ["columns"]):
         raise Refused('Expected an object with either "rows", a list of objects, or "columns", an object of lists, and nothing else.')
     if "columns" in given:
-        return admission.admit(_columns(given["columns"]))
+        columns = _columns(given["columns"])
+        _within(max(map(len, columns.values()), default=0), most)
+        return admission.admit(columns)
     rows = given["rows"]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Refused('"rows" has to be a list of objects, one for each row.')
@@ -85,17 +91,62 @@ def _turned(rows: list[dict[str, Any]], admission: Admission) -> dict[str, list[
         ) from None
 
 
-def _csv(body: bytes, admission: Admission, _: int, source: Source) -> Admitted:
+def _csv(body: bytes, admission: Admission, most: int, source: Source) -> Admitted:
+    if body.startswith(_PACKED):
+        raise Unsupported("The CSV is compressed; send it as it is.")
+    end = body.find(b"\n")
+    if body.count(source.separator.encode(), 0, end if end >= 0 else len(body)) >= _WIDEST:
+        raise Refused(f"The first line of the CSV names more than {_WIDEST} columns; the model needs {list(admission.types)}.")
+
     def parse() -> pl.DataFrame:
         return pl.read_csv(body, infer_schema=False, separator=source.separator, null_values=list(source.null_values))
 
-    return admission.examine(_parsed(parse, "CSV"))
+    return _examined(_parsed(parse, "CSV"), admission, most)
 
 
-def _arrow(body: bytes, admission: Admission, _: int, __: Source) -> Admitted:
+def _arrow(body: bytes, admission: Admission, most: int, _: Source) -> Admitted:
     if _is_compressed(body):
-        raise Unsupported("The Arrow stream is compressed; send it as it is, or compress the request's transport.")
-    return admission.examine(_parsed(lambda: pl.read_ipc_stream(body), "Arrow stream"))
+        raise Unsupported("The Arrow stream is compressed; send it as it is.")
+
+    def parse() -> pl.DataFrame:
+        # not by polars: it trusts the lengths that the stream states, and a wrong one ends the process
+        table = pa.ipc.open_stream(body).read_all()
+        table = table.select([name for name in admission.types if name in table.column_names])
+        _within(table.num_rows, most)
+        odd = [field.name for field in table.schema if not _is_plain(field.type)]
+        if odd:
+            raise Refused(
+                f"Columns {odd} are of types that are not read; send numbers, truth values, texts, or moments without a zone or in UTC."
+            )
+        table.validate(full=True)
+        return pl.DataFrame({name: _copied(table[name]) for name in table.column_names})
+
+    return _examined(_parsed(parse, "Arrow stream"), admission, most)
+
+
+def _is_plain(dtype: pa.DataType) -> bool:
+    """Tell whether a column of a type can be handed to polars: what else there is may end the process there."""
+    kinds = pa.types
+    if kinds.is_dictionary(dtype):
+        return bool(kinds.is_string(dtype.value_type) or kinds.is_large_string(dtype.value_type))
+    text = kinds.is_string(dtype) or kinds.is_large_string(dtype) or kinds.is_string_view(dtype)
+    moment = kinds.is_date(dtype) or (kinds.is_timestamp(dtype) and dtype.tz in _ZONES)
+    return bool(text or moment or kinds.is_null(dtype) or kinds.is_boolean(dtype) or kinds.is_integer(dtype) or kinds.is_floating(dtype))
+
+
+def _copied(column: pa.ChunkedArray) -> pl.Series:
+    """Give a column to polars; texts by reference one by one, for those below a missing value may point anywhere, and nothing else checks them."""
+    if pa.types.is_string_view(column.type) or pa.types.is_dictionary(column.type):
+        return pl.Series(column.to_pylist(), dtype=pl.String)
+    return pl.Series(column)
+
+
+def _examined(rows: pl.DataFrame, admission: Admission, most: int) -> Admitted:
+    _within(rows.height, most)
+    try:
+        return admission.examine(rows)
+    except Unreadable as error:  # a column of a type that no value of the contract's can be read from
+        raise Refused(str(error)) from error
 
 
 _READERS: Mapping[str, Callable[[bytes, Admission, int, Source], Admitted]] = {JSON: _json, CSV: _csv, ARROW: _arrow}
@@ -104,7 +155,7 @@ _READERS: Mapping[str, Callable[[bytes, Admission, int, Source], Admitted]] = {J
 def _parsed(parse: Callable[[], pl.DataFrame], what: str) -> pl.DataFrame:
     try:
         return parse()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise Refused(f"The body is no {what} that can be read: {str(error)[:300]}.") from error
 
 

@@ -1,12 +1,14 @@
 """The API: every form of a request gets the answers that the champion gives elsewhere, and what is wrong with one is said."""
 
+import gzip
 import io
 import json
 import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,45 @@ def test_an_arrow_stream_that_could_grow_is_not_read(mine: TestClient) -> None:
         with pa.ipc.new_stream(made, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
             writer.write_table(table)
         assert mine.post("/v1/predict", content=made.getvalue(), headers={"content-type": ARROW}).status_code == status
+
+
+def test_an_arrow_stream_that_states_more_rows_than_it_may_is_not_expanded(mine: TestClient) -> None:
+    table = pa.table({"x": pa.nulls(10**8), "word": pa.nulls(10**8)})  # a few hundred bytes
+    made = io.BytesIO()
+    with pa.ipc.new_stream(made, table.schema) as writer:
+        writer.write_table(table)
+    assert problem(mine.post("/v1/predict", content=made.getvalue(), headers={"content-type": ARROW}))[:2] == (413, "too_much")
+
+
+@pytest.mark.parametrize("words", [pa.array([[1]]), pa.array([b"x"]), pa.array([{"a": 1}]), pa.array([b"abcd"], pa.binary(4))])
+def test_an_arrow_column_of_a_type_that_is_not_read_is_refused(mine: TestClient, words: pa.Array) -> None:
+    made = io.BytesIO()
+    table = pa.table({"x": [1.0], "word": words})
+    with pa.ipc.new_stream(made, table.schema) as writer:
+        writer.write_table(table)
+    assert problem(mine.post("/v1/predict", content=made.getvalue(), headers={"content-type": ARROW}))[:2] == (422, "contract")
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_form_of_text_that_arrow_has_is_read(mine: TestClient, text: pa.DataType) -> None:
+    made = io.BytesIO()
+    table = pa.table({"word": pa.array(["a", "a text of more than twelve bytes"]).cast(text), "x": [1.0, 2.0]})
+    with pa.ipc.new_stream(made, table.schema) as writer:
+        writer.write_table(table)
+    reply = mine.post("/v1/predict", content=made.getvalue(), headers={"content-type": ARROW})
+    assert [row["predicted"] for row in predicted(reply)] == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_csv_that_could_grow_is_not_read(mine: TestClient, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(b"x,word\n" + b"1,a\n" * 40)
+    assert problem(mine.post("/v1/predict", content=packed, headers={"content-type": "text/csv"}))[:2] == (415, "unsupported")
+
+
+def test_csv_with_more_columns_than_any_table_is_not_parsed(mine: TestClient) -> None:
+    reply = mine.post("/v1/predict", content=b"x,word" + b"," * 12_000 + b"\n1,a\n", headers={"content-type": "text/csv"})
+    assert problem(reply)[:2] == (422, "contract")
+    assert "names more than" in problem(reply)[2]
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"\xff" * 200, b"\xff\xff\xff\xff\x10\x00\x00\x00" + b"\x01" * 64])
