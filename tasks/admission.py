@@ -87,7 +87,7 @@ class Admission:
         if broken.height:
             faults = [Fault(*row) for row in broken.sort("_row").head(_SHOWN).iter_rows()]
             raise Refused(_told(faults[0], broken["_row"].n_unique(), rows.height), faults)
-        return _arrays(typed.drop("_row").with_columns(frames.fills(self.pipeline, list(self.types))))
+        return arrays(typed.drop("_row").with_columns(frames.fills(self.pipeline, list(self.types))))
 
 
 def framed(rows: Admitted) -> pd.DataFrame:
@@ -139,7 +139,8 @@ def _told(first: Fault, rows: int, of: int) -> str:
     )
 
 
-def _arrays(typed: pl.DataFrame) -> Admitted:
+def arrays(typed: pl.DataFrame) -> Admitted:
+    """Give rows that are in the contract's types already as what was admitted."""
     frame = frames.to_pandas(typed)
     text = {name for name, dtype in typed.schema.items() if dtype == pl.String}
     return {name: np.array(typed[name].to_list(), dtype=object) if name in text else frame[name].to_numpy() for name in typed.columns}

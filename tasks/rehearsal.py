@@ -14,16 +14,18 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from tasks import serving
+from tasks import admission, serving
 from tasks.records import Champion
+from tasks.serving import Answerer
 from tasks.stores import kept
 
 PARTS = ("load", "all", "single", "shuffled", "edges", "latency")
@@ -34,37 +36,38 @@ FEWEST = 5
 LOOK = 5.0  # seconds between two looks whether the one who may ask is still there
 
 
-def answers(model: serving.Model, rows: pl.DataFrame) -> dict[str, list[Any]]:
+def answers(ready: Answerer, rows: pl.DataFrame) -> dict[str, list[Any]]:
     """Give the predictions of raw rows, by column, as JSON has them."""
-    return serving.predict(model, rows).to_dict(as_series=False)
+    given = ready.answer(admission.arrays(serving.typed(rows, ready.model.pipeline)))
+    return {name: values.tolist() for name, values in given.items()}
 
 
-def one_by_one(model: serving.Model, rows: pl.DataFrame) -> list[dict[str, list[Any]]]:
+def one_by_one(ready: Answerer, rows: pl.DataFrame) -> list[dict[str, list[Any]]]:
     """Give the predictions of each row asked for by itself."""
-    return [answers(model, rows[place : place + 1]) for place in range(rows.height)]
+    return [answers(ready, rows[place : place + 1]) for place in range(rows.height)]
 
 
-def each(model: serving.Model, rows: pl.DataFrame) -> list[dict[str, Any]]:
+def each(ready: Answerer, rows: pl.DataFrame) -> list[dict[str, Any]]:
     """Give of each row asked for by itself the predictions, or the error that it raised."""
     found: list[dict[str, Any]] = []
     for place in range(rows.height):
         try:
-            found.append({"answer": answers(model, rows[place : place + 1])})
+            found.append({"answer": answers(ready, rows[place : place + 1])})
         except Exception as error:  # whatever the user's model raises is its answer to that row
             found.append({"error": f"{type(error).__name__}: {error}"})
     return found
 
 
-def latency(model: serving.Model, rows: pl.DataFrame) -> dict[str, Any]:
+def latency(ready: Answerer, rows: pl.DataFrame) -> dict[str, Any]:
     """Time one-row requests, after a warm-up: `p50_ms` and `p99_ms` over these different requests, `timed` requests in all.
 
     Every request is asked in five rounds and counts with the fastest of its times, without what it waited for a processor, so that the
     figures are those of the model and not of what else the machine does. Garbage is collected before, and not meanwhile.
     """
-    requests = [rows[place : place + 1] for place in range(rows.height)]
+    requests = [_request(rows[place : place + 1]) for place in range(rows.height)]
     started = time.perf_counter()
     for number in range(WARM_UP):
-        serving.predict(model, requests[number % len(requests)])
+        _answer(ready, requests[number % len(requests)])
     each_takes = (time.perf_counter() - started) / WARM_UP
     fitting = min(len(requests), max(FEWEST, int(LONGEST / ROUNDS / each_takes)))
     gc.collect()
@@ -72,7 +75,7 @@ def latency(model: serving.Model, rows: pl.DataFrame) -> dict[str, Any]:
     gc.disable()
     try:
         with _waiting() as waited:
-            taken = [[_taken(model, request, waited) for request in requests[:fitting]] for _ in range(ROUNDS)]
+            taken = [[_taken(ready, request, waited) for request in requests[:fitting]] for _ in range(ROUNDS)]
     finally:
         gc.enable()
         gc.unfreeze()
@@ -80,11 +83,20 @@ def latency(model: serving.Model, rows: pl.DataFrame) -> dict[str, Any]:
     return {"p50_ms": float(np.percentile(fastest, 50)), "p99_ms": float(np.percentile(fastest, 99)), "timed": ROUNDS * fitting}
 
 
-def _taken(model: serving.Model, request: pl.DataFrame, waited: Callable[[], int]) -> int:
+def _request(row: pl.DataFrame) -> dict[str, list[Any]]:
+    """Write a row as a request in JSON has it."""
+    return {name: [value.isoformat() if isinstance(value, date) else value for value in row[name].to_list()] for name in row.columns}
+
+
+def _answer(ready: Answerer, request: Mapping[str, list[Any]]) -> None:
+    ready.answer(ready.admission.admit(request))
+
+
+def _taken(ready: Answerer, request: Mapping[str, list[Any]], waited: Callable[[], int]) -> int:
     """Give the nanoseconds of a request; the wait is read inside of them, so that never more is taken off than was waited."""
     started = time.perf_counter_ns()
     before = waited()
-    serving.predict(model, request)
+    _answer(ready, request)
     after = waited()
     return time.perf_counter_ns() - started - (after - before)
 
@@ -118,12 +130,13 @@ def rehearse(directory: Path, tell: Callable[[str, Any], None]) -> None:
     rows, edges = pl.read_ipc(directory / "requests.arrow"), pl.read_ipc(directory / "edges.arrow")
     started = time.perf_counter()
     model = kept.load(Champion(**request["candidate"]))
+    ready = serving.answerer(model, model.golden)
     tell("load", {"seconds": time.perf_counter() - started, "columns": dict(model.columns)})
-    tell("all", answers(model, rows))
-    tell("single", one_by_one(model, rows[request["single"]]))
-    tell("shuffled", answers(model, rows[request["shuffled"]]))
-    tell("edges", each(model, edges))
-    tell("latency", {**latency(model, rows[request["timed"]]), "memory_mb": peak_memory()})
+    tell("all", answers(ready, rows))
+    tell("single", one_by_one(ready, rows[request["single"]]))
+    tell("shuffled", answers(ready, rows[request["shuffled"]]))
+    tell("edges", each(ready, edges))
+    tell("latency", {**latency(ready, rows[request["timed"]]), "memory_mb": peak_memory()})
 
 
 def asked() -> bool:

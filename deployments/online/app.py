@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,14 +18,13 @@ from starlette.responses import Response
 from deployments.online import bodies, meters, replies, schema
 from deployments.online.bodies import Late, TooMuch, Unsupported
 from deployments.online.guard import Guard, Tokens
-from deployments.online.service import Asked, Outcome, Service, Undefined, failure
+from deployments.online.service import Asked, Outcome, Service, Undefined, admitted, failure
 from tasks import settings
 from tasks.admission import Admission, Admitted, Refused, count
 from tasks.errors import BrokenPipeline
 from tasks.services import Serving
 from tasks.spec import Pipeline
 
-LARGE = 100_000  # bytes of a body that is read in a thread, so that others are answered meanwhile
 logger = logging.getLogger("ratchet.serve")
 
 
@@ -39,10 +38,10 @@ def create(name: str, spec: Pipeline | None, url: str, required: bool) -> Guard:
     tokens.names()  # a file that cannot be used ends the server here, and not its first request
     app = FastAPIOffline(title=f"Ratchet: {name}", version="1", redoc_url=None, lifespan=_living(service))
     app.state.service = service
-    _add_routes(app, service)
+    _add_routes(app, service, lambda request: _may_know(request, tokens, required))
 
     def described() -> dict[str, Any]:
-        return schema.describe(plain(), name, service.follower.current, required or tokens.asked_for)
+        return schema.describe(plain(), name, service.follower.current, service.limits.private, required or tokens.asked_for)
 
     plain, app.openapi = app.openapi, described  # type: ignore[method-assign]
     return Guard(app, tokens, service.limits.concurrency, required)
@@ -60,17 +59,15 @@ def _living(service: Service) -> Any:
     return living
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
+def _add_routes(app: FastAPI, service: Service, may_know: Callable[[Request], bool]) -> None:
     async def predict(request: Request) -> Response:
         return await answered(service, request)
 
-    async def unknown(_: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = error.headers if isinstance(error, HTTPException) else None
-        return replies.problem(status, "http", str(getattr(error, "detail", "The server failed; its log says how.")), headers=headers)
+    async def unknown(_: Request, error: HTTPException) -> Response:
+        return replies.problem(error.status_code, "http", str(error.detail), headers=error.headers)
 
     app.add_route("/v1/predict", predict, methods=["POST"], include_in_schema=False)
-    app.add_exception_handler(HTTPException, unknown)
+    app.add_exception_handler(HTTPException, unknown)  # type: ignore[arg-type]
 
     @app.get("/v1/model", responses=schema.problems())  # type: ignore[arg-type]
     async def model() -> JSONResponse:
@@ -83,15 +80,21 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return {"status": "alive"}
 
     @app.get("/readyz", responses={503: {"description": "No version answers."}})
-    async def readyz() -> JSONResponse:
-        """Say whether predictions are answered, and what is the matter otherwise."""
+    async def readyz(request: Request) -> JSONResponse:
+        """Say whether predictions are answered, and to those who may ask for them what is the matter otherwise."""
         found = service.state()
-        return JSONResponse(found, status_code=200 if found["ready"] else 503)
+        told = found if may_know(request) else {name: found[name] for name in ("ready", "version")}
+        return JSONResponse(told, status_code=200 if found["ready"] else 503)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Give the figures of this process, as Prometheus reads them."""
         return Response(service.meters.text(), media_type=meters.CONTENT_TYPE)
+
+
+def _may_know(request: Request, tokens: Tokens, required: bool) -> bool:
+    open_to_all = not required and not tokens.asked_for
+    return open_to_all or tokens.bearer(request.headers.get("authorization", "")) is not None
 
 
 async def answered(service: Service, request: Request) -> Response:
@@ -120,7 +123,8 @@ async def answered(service: Service, request: Request) -> Response:
     except Exception as error:  # the model's own code may raise anything; the request fails, and the server goes on
         logger.error("A request could not be predicted: %s", failure(error))
         response = replies.problem(500, "model", "The model failed on these rows; the server's log names the kind of error.")
-    service.meters.count(outcome.version, response.status_code, outcome.rows, time.perf_counter() - began)
+    rows = outcome.rows if response.status_code == 200 else 0
+    service.meters.count(outcome.version, response.status_code, rows, time.perf_counter() - began)
     return response
 
 
@@ -136,7 +140,7 @@ async def _predicted(service: Service, request: Request, outcome: Outcome) -> Re
         return bodies.admitted(body, kind, admission, service.limits.max_rows, source)
 
     ours = active.answerer.admission
-    rows = read(ours) if len(body) < LARGE else await anyio.to_thread.run_sync(read, ours)
+    rows = await admitted(read, ours, len(body))
     outcome.rows, identity = count(rows), replies.request_id()
     outcome.active, answers = await service.answer(Asked(identity, active, rows, len(body), read))
     return replies.predictions(outcome.active, identity, answers, request.headers.get("accept", ""))

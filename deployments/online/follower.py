@@ -71,12 +71,18 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # whatever it was: a server that follows no more would answer with an old version for ever
+                logger.exception("The ledger could not be followed this time")
+                self.away = f"{type(error).__name__}: {error}"
 
     def look(self) -> None:
         """Bring what answers up to what the ledger says now."""
         champion = self._asked()
-        if champion is not None and not _same(self.current, champion):
+        if champion is not None and _same(self.current, champion):
+            self.refused = None
+        elif champion is not None:
             self._take(champion)
         try:
             self._look_for_trial()
@@ -87,7 +93,7 @@ class Follower:
         """Give the champion by the ledger, or where that is away and nothing answers yet, the one that served last on this machine."""
         try:
             champion, self.away = ledger.champion(self.name), None
-        except RatchetError as error:
+        except (RatchetError, OSError) as error:
             if self.away is None:
                 logger.warning("The ledger does not answer; version %s goes on: %s", self.current and self.current.version, error)
             self.away = versions.explained(error)
@@ -136,14 +142,17 @@ class Follower:
         if candidate is None or _same(self.held, candidate):
             self.held = self.held if candidate else None
             return
-        if self.refused_trial and self.refused_trial.champion.sha256 == candidate.sha256:
+        known = self.refused_trial is not None and self.refused_trial.champion.sha256 == candidate.sha256
+        if known and self.refused_trial and time.monotonic() - self.refused_trial.at < AGAIN:
             return
         try:
             self.held = versions.bring(candidate)
         except (RatchetError, OSError) as error:
             self.held, self.refused_trial = None, Refusal(candidate, str(error), time.monotonic())
-            self._note("refused", candidate, " ".join(str(error).split()))
+            if not known:
+                self._note("refused", candidate, " ".join(str(error).split()))
             return
+        self.refused_trial = None
         self._note(self.current.answerer.model.pipeline.serving.rollout.mode, candidate, "")
 
 

@@ -70,7 +70,7 @@ def _parsed(path: Path, mode: int) -> dict[str, bytes]:
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         raise BadSetting(f"{path} may be read by others than its owner; take that away with: chmod 600 {path}")
     known = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, token = line.strip().partition(" ")
@@ -78,6 +78,13 @@ def _parsed(path: Path, mode: int) -> dict[str, bytes]:
             raise BadSetting(f"{path}, line {number}: expected a name, a space and a token of at least {_SHORTEST} characters.")
         known[name] = hashlib.sha256(token.strip().encode()).digest()
     return known
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path} cannot be read as lines of a name and a token: {error}. Nobody is let in until it can.") from error
 
 
 class Guard:
@@ -120,7 +127,8 @@ class Guard:
 def _host(header: str) -> str:
     """Give the host of a Host header, without its port.
 
-    >>> _host("127.0.0.1:8000"), _host("[::1]:80"), _host("localhost")
+    >>> _host("127.0.0.1:8000"), _host("[::1]:80"), _host("LOCALHOST")
     ('127.0.0.1', '[::1]', 'localhost')
     """
-    return header if header.endswith("]") else header.rpartition(":")[0] if ":" in header else header
+    host = header if header.endswith("]") else header.rpartition(":")[0] if ":" in header else header
+    return host.lower()

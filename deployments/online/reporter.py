@@ -42,8 +42,10 @@ class Reporter:
         self.tell(lambda: ledger.note_step(step, self.name, champion.version, champion.cycle, self.server, why))
 
     def tell(self, what: Told) -> None:
-        """Tell the ledger something; what is too much to keep is left out, the log has it."""
-        with contextlib.suppress(queue.Full):
+        """Tell the ledger something; of what is too much to keep the oldest is left out, the log has it."""
+        with contextlib.suppress(queue.Full, queue.Empty):
+            if self._notes.full():
+                self._notes.get_nowait()
             self._notes.put_nowait(what)
         self._wake.set()
 
@@ -59,8 +61,10 @@ class Reporter:
     def _report(self) -> None:
         try:
             while not self._notes.empty():
-                self._notes.queue[0]()  # it stays until it is told
-                self._notes.get_nowait()
+                told = self._notes.queue[0]  # it stays until it is told
+                told()
+                if not self._notes.empty() and self._notes.queue[0] is told:
+                    self._notes.get_nowait()
             ledger.beat(self.name, self.server, self.url, self.state())
         except RatchetError as error:
             logger.debug("The ledger could not be told: %s", error)

@@ -1,6 +1,6 @@
 """The API's description: OpenAPI 3.1 with the columns of the contract, and an example that can be sent as it is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ _TYPES: Mapping[type, Mapping[str, Any]] = {
     pl.Int64: {"type": "integer"},
     pl.Boolean: {"type": "boolean"},
     pl.String: {"type": "string"},
-    pl.Datetime: {"type": "string", "format": "date-time"},
+    pl.Datetime: {"type": "string", "description": "ISO 8601; UTC where no zone is named"},
     pl.Date: {"type": "string", "format": "date"},
 }
 _BOUNDS = {
@@ -61,10 +61,10 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime) else value
 
 
-def example(active: Active) -> dict[str, Any]:
-    """Give a row that can be asked for: a golden one, or one made from the contract where the model has none."""
+def example(active: Active, private: Collection[str]) -> dict[str, Any]:
+    """Give a row that can be asked for: a golden one, or one made from the contract where the model has none or columns are `private`."""
     admission = active.answerer.admission
-    if active.golden.height:
+    if active.golden.height and not private:
         return {name: _plain(value) for name, value in active.golden.select(*admission.types).row(0, named=True).items()}
     return {name: _made(column(dtype, admission.schema.columns[name])) for name, dtype in admission.types.items()}
 
@@ -77,25 +77,25 @@ def _made(described: Mapping[str, Any]) -> Any:
     middle = (
         (low + high) / 2 if low is not None and high is not None else low + 1 if low is not None else high - 1 if high is not None else 0
     )
-    moments = {"date-time": "2026-01-01T00:00:00", "date": "2026-01-01"}
-    plain = {"number": float(middle), "integer": int(middle), "boolean": False, "string": moments.get(described.get("format", ""), "text")}
+    moment = "2026-01-01" if described.get("format") == "date" else "2026-01-01T00:00:00" if "description" in described else "text"
+    plain = {"number": float(middle), "integer": int(middle), "boolean": False, "string": moment}
     return plain[kind]
 
 
-def describe(base: Mapping[str, Any], name: str, active: Active | None, secured: bool) -> dict[str, Any]:
+def describe(base: Mapping[str, Any], name: str, active: Active | None, private: Collection[str], secured: bool) -> dict[str, Any]:
     """Complete the description that FastAPI makes of the other routes with the one for predictions, of the version that answers now."""
-    made = {**base, "paths": {**base.get("paths", {}), "/v1/predict": {"post": _predict(name, active)}}}
+    made = {**base, "paths": {**base.get("paths", {}), "/v1/predict": {"post": _predict(name, active, private)}}}
     if not secured:
         return made
     schemes = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     return {**made, "components": {**base.get("components", {}), **schemes}, "security": [{"token": []}]}
 
 
-def _predict(name: str, active: Active | None) -> dict[str, Any]:
+def _predict(name: str, active: Active | None, private: Collection[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object"}
     worked: dict[str, Any] = {"rows": []}
     if active is not None:
-        row, worked = _row(active.answerer.admission), {"rows": [example(active)]}
+        row, worked = _row(active.answerer.admission), {"rows": [example(active, private)]}
     columns = {key: {"type": "array", "minItems": 1, "items": value} for key, value in row.get("properties", {}).items()}
     wide = {"type": "object", "properties": columns, "required": list(columns)}
     body = {

@@ -59,7 +59,7 @@ class Scorer:
 
     def __init__(self) -> None:
         self._worker = Worker()
-        self.hung = 0
+        self._behind: list[Worker] = []
 
     async def score(self, active: Active, rows: Admitted, seconds: float) -> Scored:
         """Predict rows with a version; give the answers, and the processor's seconds of that, other requests that went along included.
@@ -81,6 +81,11 @@ class Scorer:
             timer.cancel()
 
     @property
+    def hung(self) -> int:
+        """Count the threads that were left behind and have not ended since."""
+        return sum(worker.thread.is_alive() for worker in self._behind)
+
+    @property
     def able(self) -> bool:
         """Tell whether there is a thread that predicts."""
         return self.hung < THREADS
@@ -95,7 +100,7 @@ class Scorer:
         old = self._worker
         if old.since is None or time.monotonic() - old.since < seconds / 2 or not self.able:
             return
-        self.hung += 1
+        self._behind = [worker for worker in self._behind if worker.thread.is_alive()] + [old]
         logger.error("A prediction has not ended in its time; it is left behind (%d of %d)", self.hung, THREADS)
         self._worker = Worker()
         while not old.inbox.empty():

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import anyio.to_thread
+
 from deployments.online import trial
-from deployments.online.follower import Follower
+from deployments.online.follower import Follower, Refusal
 from deployments.online.meters import Meters, Now
 from deployments.online.reporter import Reporter
 from deployments.online.scorer import Answers, Scorer
 from deployments.online.trial import Tally
 from deployments.online.versions import Active, undefined
-from tasks.admission import Admission, Admitted
+from tasks.admission import Admission, Admitted, Refused
 from tasks.errors import BrokenPipeline
 from tasks.predictions import PredictionLog
 from tasks.records import Champion
@@ -23,6 +25,7 @@ from tasks.services import Serving
 from tasks.spec import Pipeline
 from tasks.stores import ledger
 
+LARGE = 100_000  # bytes of a body that is read in a thread, so that others are answered meanwhile
 SHADOWS = 64  # requests that wait for the shadow; it misses the others
 logger = logging.getLogger("ratchet.serve")
 Read = Callable[[Admission], Admitted]
@@ -77,7 +80,7 @@ class Service:
         self._log = PredictionLog(spec, self.server) if spec else None
         self.reporter = Reporter(name, self.server, url, self.state)
         self.follower = Follower(name, self.reporter.note)
-        self.scorer, self.shadows = Scorer(), Scorer()
+        self.scorer, self.trials = Scorer(), Scorer()
         self.meters = Meters(name, self._now)
         self._tallies: Tallies | None = None
         self._shadowing: set[asyncio.Task[None]] = set()
@@ -91,7 +94,7 @@ class Service:
         """End what was begun; requests have been answered by now."""
         self.follower.stop()
         self.scorer.close()
-        self.shadows.close()
+        self.trials.close()
         if self._log is not None:
             self._log.close()
         self.reporter.stop()
@@ -107,7 +110,7 @@ class Service:
         active, tallies = asked.active, self._trial()
         rollout = active.answerer.model.pipeline.serving.rollout
         if tallies is not None and rollout is not None and trial.chosen(rollout, self.name, tallies.held.champion.cycle, asked.rows):
-            answers = await self._tried(tallies, asked, self.scorer, "canary")
+            answers = await self._tried(tallies, asked, "canary")
             if answers is not None:
                 return tallies.held, answers
         answers = await self._scored(active, asked.rows, self.scorer, tallies.champion if tallies else Tally())
@@ -132,17 +135,21 @@ class Service:
         return answers
 
     async def _shadowed(self, tallies: Tallies, asked: Asked) -> None:
-        await self._tried(tallies, asked, self.shadows, "shadow")
+        await self._tried(tallies, asked, "shadow")
 
-    async def _tried(self, tallies: Tallies, asked: Asked, scorer: Scorer, role: Role) -> Answers | None:
-        """Ask a version in a trial; whatever it does wrong is counted, and None."""
+    async def _tried(self, tallies: Tallies, asked: Asked, role: Role) -> Answers | None:
+        """Ask a version in a trial, in a thread that the champion does not need; whatever it does wrong is counted, and None."""
         held, answers = tallies.held, None
         try:
-            rows = asked.read(held.answerer.admission)
-            answers = await self._scored(held, rows, scorer, tallies.trial)
+            rows = await admitted(asked.read, held.answerer.admission, asked.size)
+            answers = await self._scored(held, rows, self.trials, tallies.trial)
             self.keep(held, asked, rows, answers, role)
         except Undefined:
             self._withdraw(tallies, "it gave a figure that is undefined or infinite")
+        except TimeoutError:
+            self._withdraw(tallies, f"a request took it more than {self.limits.timeout:g} s")
+        except Refused:
+            tallies.trial.count_failed()
         except Exception as error:  # whatever the model raises is what the trial is there to find
             logger.warning("Version %d, on trial, failed a request: %s", held.version, failure(error))
         rollout = self._rollout()
@@ -183,14 +190,15 @@ class Service:
 
     def state(self) -> dict[str, Any]:
         """Say how the server is, in the form that /readyz and `ratchet status` show."""
-        active, refused, held = self.follower.current, self.follower.refused, self.follower.held
+        active, held = self.follower.current, self.follower.held
         return {
             "ready": active is not None and self.scorer.able,
             "version": active.version if active else None,
             "decision": active.champion.cycle if active else None,
-            "refused": {"version": refused.champion.version, "why": refused.why} if refused else None,
+            "refused": _refusal(self.follower.refused),
             "trial": {"version": held.version, **self._told_trial()} if held else None,
             "ledger": self.follower.away or "answers",
+            "refused_trial": _refusal(self.follower.refused_trial),
             "hung": self.scorer.hung,
             "log": dict(zip(("waiting", "written", "dropped"), self._log.counts if self._log else (0, 0, 0), strict=True)),
         }
@@ -210,6 +218,15 @@ class Service:
     def _now(self) -> Now:
         state = self.state()
         return Now(state["version"], state["ready"], *(self._log.counts if self._log else (0, 0, 0)))
+
+
+async def admitted(read: Read, admission: Admission, size: int) -> Admitted:
+    """Admit a request's rows, a large one's in a thread, so that others are answered meanwhile."""
+    return read(admission) if size < LARGE else await anyio.to_thread.run_sync(read, admission)
+
+
+def _refusal(refused: Refusal | None) -> dict[str, Any] | None:
+    return {"version": refused.champion.version, "why": refused.why} if refused else None
 
 
 def failure(error: Exception) -> str:

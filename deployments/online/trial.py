@@ -45,7 +45,7 @@ def objection(rollout: Rollout, champion: Tally, held: Tally) -> str | None:
     """Say why a version is to be withdrawn by what was counted, or None.
 
     >>> objection(Rollout(min_requests=2), Tally(requests=5), Tally(requests=4, failed=2))
-    '50.0 % of its 4 requests failed, of the champion\\'s 0.0 %; 1.0 % more are allowed'
+    "50.0 % of its 4 requests failed, of the champion's 0.0 %; 1.0 % more are allowed"
     """
     if held.requests < rollout.min_requests:
         return None

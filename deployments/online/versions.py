@@ -1,6 +1,7 @@
 """A version brought into a server: verified by digest, loaded, and tried on its golden rows before it may answer."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -55,14 +56,15 @@ def bring(champion: Champion) -> Active:
     kept.prepare_to_load()
     if kept.verified(champion.sha256) is None:
         _fetch(champion)
-    loaded = kept.load(champion)
     try:
+        loaded = kept.load(champion)
         active = _tried(Active(champion, answerer(loaded, loaded.golden), loaded.golden))
     except ModelRejected:
         raise
     except Exception as error:  # whatever the user's model raises is why it may not serve
         raise ModelRejected(
-            f"Version {champion.version} of {champion.pipeline!r} does not answer its golden rows ({type(error).__name__}: {error}); it does not serve."
+            f"Version {champion.version} of {champion.pipeline!r} does not load, or does not answer its golden rows "
+            f"({type(error).__name__}: {error}); it does not serve."
         ) from error
     return active
 
@@ -111,7 +113,7 @@ def remember(champion: Champion) -> None:
     """Write down which version served last, so that a server can start with it while nothing else can be reached."""
     path = _memory(champion.pipeline)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
+    fresh = path.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(asdict(champion)))
     fresh.replace(path)
 
@@ -128,6 +130,6 @@ def _memory(pipeline: str) -> Path:
     return settings.read().serving / pipeline / "champion.json"
 
 
-def explained(error: RatchetError) -> str:
+def explained(error: RatchetError | OSError) -> str:
     """Give an error in one line."""
     return " ".join(str(error).split())

@@ -31,7 +31,7 @@ class Rows(BaseModel):
 
 
 app = FastAPI()
-model = joblib.load(os.environ["MODEL"])
+model = joblib.load(os.environ["MODEL"]) if "MODEL" in os.environ else None
 
 
 @app.post("/v1/predict")

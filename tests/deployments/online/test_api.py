@@ -23,6 +23,7 @@ from deployments.online import app
 from deployments.online.service import Service
 from flows import pipelines
 from tasks import score
+from tasks.errors import BadSetting
 from tasks.services import Serving
 from tasks.stores import ledger
 from tests.servers.online import enthrone
@@ -411,3 +412,37 @@ def test_predictions_are_plain_numbers(mine: TestClient) -> None:
     (row,) = predicted(posted(mine, [{"x": 0.1, "word": "a"}]))
     assert row == {"predicted": 0.2}
     assert math.isfinite(row["predicted"])
+
+
+def test_who_has_no_token_learns_of_a_server_only_whether_it_is_ready(mine: TestClient, home: Path) -> None:
+    assert "ledger" in mine.get("/readyz").json()
+    (home / "tokens").write_text("anna " + "a" * 20)
+    (home / "tokens").chmod(0o600)
+    assert mine.get("/readyz").json() == {"ready": True, "version": 1}
+    assert "ledger" in mine.get("/readyz", headers={"authorization": "Bearer " + "a" * 20}).json()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe nonsense", b"anna short", b"anna"])
+def test_a_file_of_tokens_that_cannot_be_used_lets_nobody_in_and_starts_no_server(mine: TestClient, home: Path, content: bytes) -> None:
+    (home / "tokens").write_bytes(content)
+    (home / "tokens").chmod(0o600)
+    assert problem(mine.get("/v1/model", headers={"authorization": "Bearer short"}))[:2] == (401, "unauthorized")
+    with pytest.raises(BadSetting, match="tokens"):
+        client("mine")
+
+
+def test_a_private_column_has_no_real_value_in_the_example(home: Path, tmp_path: Path) -> None:
+    rows = sorts_rows()
+    enthrone(store("sorts", rows, tmp_path / "stored").candidate, 1)
+    for private in ((), ("width",)):
+        with client("sorts", replace(LIMITS, private=private)) as found:
+            body = found.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
+            shown = body["example"]["rows"][0]["width"]
+        assert (shown in rows["width"].to_list()) == (not private)
+
+
+def test_rows_that_were_refused_are_not_counted_as_predicted(mine: TestClient) -> None:
+    posted(mine, [{"x": 1.0, "word": "endless"}] * 7)
+    posted(mine, [{"x": 1.0, "word": "a"}] * 2)
+    (line,) = (line for line in mine.get("/metrics").text.splitlines() if line.startswith("ratchet_rows_total"))
+    assert line.endswith(" 2.0")

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,40 @@ def test_a_server_that_is_told_to_end_answers_what_it_was_asked(running: Running
     assert cut_off == []  # what is asked after it stopped listening finds nobody; nothing else fails
 
 
+def test_a_refusal_is_forgotten_once_the_champion_is_one_that_answers(running: Running, two: tuple[Champion, Champion]) -> None:
+    (kept.place(two[1].sha256) / "model.skops").write_bytes(b"nothing")
+    enthrone(two[1], 2)
+    until(lambda: running.status().get("refused"), "version 2 is refused")
+    enthrone(two[0], 1, how="rolled back", who="anna", reason="it is refused")
+    until(lambda: running.status()["refused"] is None, "the refusal is forgotten")
+
+
+def test_headers_that_are_too_large_or_do_not_come_end_the_connection_and_no_other(running: Running) -> None:
+    url = running.client.base_url
+    with (
+        socket.create_connection((url.host, url.port), timeout=30) as large,
+        socket.create_connection((url.host, url.port), timeout=30) as slow,
+    ):
+        slow.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n")
+        large.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n")
+        with suppress(ConnectionError):
+            for _ in range(100):
+                large.sendall(b"x-filler: " + b"x" * 10_000 + b"\r\n")
+            assert large.recv(1000) == b""
+        assert running.predict([ROW]).status_code == 200
+        assert slow.recv(1000) == b""
+    assert running.ready()
+
+
+def test_a_closed_terminal_ends_a_server_as_gently_as_sigterm(running: Running, home: Path) -> None:
+    assert running.predict([ROW]).status_code == 200
+    running.process.send_signal(signal.SIGHUP)
+    running.process.wait(timeout=20)
+    assert sum(count for _, count in [(path, path.stat().st_size) for path in (home / "lake").rglob("*.parquet")]) > 0, (
+        "its log is in the lake"
+    )
+
+
 def test_several_workers_answer_on_one_port_and_a_dead_one_is_replaced(two: tuple[Champion, Champion], tmp_path: Path) -> None:
     enthrone(two[0], 1)
     with serving("sorts", tmp_path / "server.log", "--workers", "2") as running:
@@ -159,6 +195,7 @@ def test_several_workers_answer_on_one_port_and_a_dead_one_is_replaced(two: tupl
         until(
             lambda: len({server.server for server in ledger.servers("sorts")} - {one.server for one in both}) == 1,
             "a new one takes its place",
+            90,
         )
         assert all(running.predict([ROW]).json()["version"] == 2 for _ in range(10))
 

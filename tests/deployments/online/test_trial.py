@@ -1,5 +1,6 @@
 """Shadow and canary: a version in hold is tried on real requests, nobody gets a wrong answer through it, and it is withdrawn by itself."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,25 @@ def test_a_canary_that_fails_is_answered_by_the_champion_and_withdrawn(trial: An
         assert {asked(found)[0] for _ in range(40)} == {200}
         assert service.follower.held is None
         assert "requests failed" in until(lambda: ledger.withdrawn("mine", 2), "the ledger is told")
+
+
+def test_a_canary_that_hangs_takes_nothing_from_the_champion_and_is_withdrawn(trial: Any) -> None:
+    with trial('Rollout(mode="canary", share=0.99)') as (found, service, _):
+        assert service.follower.held is not None
+        service.follower.held.answerer.model.estimator.predict = lambda features: time.sleep(4)
+        object.__setattr__(service.follower.held.answerer, "bare", None)
+        assert {asked(found)[0] for _ in range(10)} == {200}
+        assert "more than 1 s" in until(lambda: ledger.withdrawn("mine", 2), "it is withdrawn")
+        assert service.state()["ready"]
+        assert service.scorer.hung == 0
+
+
+def test_a_version_whose_contract_refuses_what_is_asked_is_counted_as_failing(trial: Any) -> None:
+    with trial("Rollout(min_requests=5)") as (found, service, _):
+        assert service.follower.held is not None
+        service.follower.held.answerer.admission.admit = lambda given: service.follower.held.answerer.admission.examine(pl.DataFrame())
+        assert {asked(found)[0] for _ in range(10)} == {200}
+        assert "requests failed" in until(lambda: ledger.withdrawn("mine", 2), "it is withdrawn")
 
 
 def test_a_version_that_is_answered_for_is_on_no_trial_any_more(trial: Any) -> None:
