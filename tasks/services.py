@@ -34,7 +34,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How the champion answers requests.
+    """How the champion answers requests; a server reads it when it starts.
 
     - `port`: where `ratchet up` serves it, on loopback; None: only `ratchet serve` does.
     - `workers`: processes that answer; each holds the model.

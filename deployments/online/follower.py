@@ -36,11 +36,12 @@ class Refusal:
 class Follower:
     """Follows one pipeline's champion, and what waits for approval where it takes part in a rollout.
 
-    `current` answers; None before any version could be loaded. `held` is a version in a rollout. `away` says why the ledger does not answer.
+    With a `mode`, "shadow" or "canary", what waits for approval takes part in a trial. `current` answers; None before any version could be
+    loaded. `held` is the version on trial. `away` says why the ledger does not answer.
     """
 
-    def __init__(self, name: str, note: Note) -> None:
-        self.name = name
+    def __init__(self, name: str, note: Note, mode: str | None = None) -> None:
+        self.name, self._mode = name, mode
         self.current: Active | None = None
         self.held: Active | None = None
         self.refused: Refusal | None = None
@@ -132,8 +133,8 @@ class Follower:
             logger.error("Version %d, which served here last, is refused too: %s", last.version, error)
 
     def _look_for_trial(self) -> None:
-        """Bring the version that waits for approval, where the champion's definition lets it take part."""
-        if self.current is None or self.current.answerer.model.pipeline.serving.rollout is None:
+        """Bring the version that waits for approval, where it is to take part."""
+        if self.current is None or self._mode is None:
             self.held = None
             return
         waiting = ledger.waiting(self.name)
@@ -153,7 +154,7 @@ class Follower:
                 self._note("refused", candidate, " ".join(str(error).split()))
             return
         self.refused_trial = None
-        self._note(self.current.answerer.model.pipeline.serving.rollout.mode, candidate, "")
+        self._note(self._mode, candidate, "")
 
 
 def _same(active: Active | None, champion: Champion) -> bool:

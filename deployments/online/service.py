@@ -79,7 +79,7 @@ class Service:
         self.limits = spec.serving if spec else Serving()
         self._log = PredictionLog(spec, self.server) if spec else None
         self.reporter = Reporter(name, self.server, url, self.state)
-        self.follower = Follower(name, self.reporter.note)
+        self.follower = Follower(name, self.reporter.note, self.limits.rollout.mode if self.limits.rollout else None)
         self.scorer, self.trials = Scorer(), Scorer()
         self.meters = Meters(name, self._now)
         self._tallies: Tallies | None = None
@@ -108,7 +108,7 @@ class Service:
             BrokenPipeline: if the features do not run on these rows.
         """
         active, tallies = asked.active, self._trial()
-        rollout = active.answerer.model.pipeline.serving.rollout
+        rollout = self.limits.rollout
         if tallies is not None and rollout is not None and trial.chosen(rollout, self.name, tallies.held.champion.cycle, asked.rows):
             answers = await self._tried(tallies, asked, "canary")
             if answers is not None:
@@ -152,7 +152,7 @@ class Service:
             tallies.trial.count_failed()
         except Exception as error:  # whatever the model raises is what the trial is there to find
             logger.warning("Version %d, on trial, failed a request: %s", held.version, failure(error))
-        rollout = self._rollout()
+        rollout = self.limits.rollout
         why = trial.objection(rollout, tallies.champion, tallies.trial) if rollout else None
         if why is not None:
             self._withdraw(tallies, why)
@@ -164,14 +164,9 @@ class Service:
         if held is None:
             self._tallies = None
         elif self._tallies is None or self._tallies.held is not held:
-            rollout = self._rollout()
-            shadowed = rollout is not None and rollout.mode == "shadow"
+            shadowed = self.limits.rollout is not None and self.limits.rollout.mode == "shadow"
             self._tallies = Tallies(held, Tally(shadowed=shadowed), Tally(shadowed=shadowed))
         return self._tallies
-
-    def _rollout(self) -> Any:
-        active = self.follower.current
-        return active.answerer.model.pipeline.serving.rollout if active else None
 
     def _withdraw(self, tallies: Tallies, why: str) -> None:
         """Take a version off its trial: here at once, everywhere as soon as the ledger says so."""
@@ -204,7 +199,7 @@ class Service:
         }
 
     def _told_trial(self) -> dict[str, Any]:
-        rollout, tallies = self._rollout(), self._tallies
+        rollout, tallies = self.limits.rollout, self._tallies
         counted = {"requests": tallies.trial.requests, "failed": tallies.trial.failed} if tallies else {"requests": 0, "failed": 0}
         return {"mode": rollout.mode if rollout else None, **counted}
 
