@@ -67,6 +67,19 @@ def test_a_copy_that_becomes_a_copy_of_another_file_is_none_of_the_first_any_mor
     assert cycle(source) == [10, 11, 12, 20, 21, 22, 30, 31, 32]
 
 
+def test_a_copy_that_cannot_be_read_any_more_is_not_told_of_as_if_its_rows_were_there(source: Path) -> None:
+    put(source, "a.csv", 0, 3)
+    put(source, "b.csv", 0, 3)
+    cycle(source)
+    (source / "b.csv").write_bytes(b"garbage")
+    assert cycle(source) == [0, 1, 2]
+    put(source, "a.csv", 20, 3)
+    assert cycle(source) == [20, 21, 22]
+    first = ledger.named("toy", "b.csv")[-1]
+    assert (first.state, first.superseded) == ("duplicate", True)
+    assert "went with the file that it was a copy of" in (first.reason or "")
+
+
 def test_a_refused_version_hides_none_of_the_rows_that_stay(source: Path) -> None:
     put(source, "a.csv", 0, 5)
     cycle(source)

@@ -217,15 +217,16 @@ def _write_outcomes(connection: Connection, lease: Lease, done: Sequence[Arrival
 def _revive(connection: Connection, pipeline: str, seq: int) -> None:
     """Let the first live duplicate of a superseded version stand for the content that its own file still has.
 
-    One whose file has a newer version by now is left: that version speaks for the file.
+    One whose file has a newer version by now cannot be read any more: that version speaks for the file, and this one is superseded too.
     """
     mine = (arrivals.c.pipeline == pipeline) & (arrivals.c.duplicate_of == seq)
     found = rows_of(connection, mine, arrivals.c.state == "duplicate", arrivals.c.superseded.is_(False))
-    copies = [
-        copy
-        for copy in found
-        if rows_of(connection, arrivals.c.pipeline == pipeline, arrivals.c.uri == copy["uri"])[-1]["seq"] == copy["seq"]
-    ]
+    newest = {uri: versions[-1]["seq"] for uri, versions in _versions(connection, pipeline, [copy["uri"] for copy in found]).items()}
+    for copy in found:
+        if newest[copy["uri"]] != copy["seq"]:
+            values = {"superseded": True, "reason": "Its rows went with the file that it was a copy of; its own has other content by now."}
+            connection.execute(arrivals.update().where(arrivals.c.seq == copy["seq"]).values(**values))
+    copies = [copy for copy in found if newest[copy["uri"]] == copy["seq"]]
     for place, copy in enumerate(copies):
         anew = sha256(f"{copy['id']}\nafter {seq}".encode()).hexdigest()[:32]  # under its old identity it may have a commit already
         values = (
