@@ -5,7 +5,6 @@ answered by one version as a whole, and the old one ends with the requests that 
 refused, and the one before goes on, as it does while ledger and registry are away; after a restart the last good one is on the local disk.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -117,7 +116,6 @@ class Follower:
                 self._fall_back(champion)
             return
         self.refused = None
-        gc.freeze()  # a model's objects stay: to look for garbage among them would hold a request up
         logger.info("Version %d answers", champion.version)
         _remember(champion)
         self._note("served", champion, "")

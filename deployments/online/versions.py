@@ -1,5 +1,6 @@
 """A version brought into a server: verified by digest, loaded, and tried on its golden rows before it may answer."""
 
+import gc
 import json
 import os
 import subprocess
@@ -53,6 +54,15 @@ def bring(champion: Champion) -> Active:
         ModelRejected: if its bytes are others than the ledger's, or it does not load, or does not answer its golden rows with finite figures.
         Unreachable: if there is no local copy, and the registry does not give one.
     """
+    gc.disable()
+    try:
+        return _brought(champion)
+    finally:  # the hundred thousand objects that a model is made of stay: to look for garbage among them would hold a request up
+        gc.freeze()
+        gc.enable()
+
+
+def _brought(champion: Champion) -> Active:
     kept.prepare_to_load()
     if kept.verified(champion.sha256) is None:
         _fetch(champion)
