@@ -1,16 +1,14 @@
 """Start servers of champions: one in the foreground, or those that belong to `ratchet up`."""
 
-import hashlib
 import os
 import sys
 from pathlib import Path
 
+from deployments import stack
 from flows import pipelines
 from infra.parts import Service
 from tasks import settings
 from tasks.errors import BrokenPipeline
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def serve(name: str, host: str, port: int, workers: int | None, certificate: Path | None, key: Path | None) -> None:
@@ -40,14 +38,5 @@ def wanted() -> list[Service]:
             continue
         if port is not None:
             words = (sys.executable, "-m", "deployments.command", "serve", name, "--port", str(port))
-            found.append(Service(f"serve-{name}", words, _version(words)))
+            found.append(Service(f"serve-{name}", words, f"{stack.code()} {port}"))
     return found
-
-
-def _version(words: tuple[str, ...]) -> str:
-    """Give the digest of the code and the command, so that `ratchet up` replaces servers of another."""
-    code = hashlib.sha256(" ".join(words).encode())
-    for package in ("tasks", "deployments"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            code.update(path.read_bytes())
-    return code.hexdigest()[:16]

@@ -25,12 +25,17 @@ _VARIABLES = {
 
 def agent() -> Service:
     """Describe the agent of this code and these settings; where the code is another, `up` replaces it; one with other settings keeps running."""
-    code = hashlib.sha256()
+    return Service("agent", (sys.executable, "-m", "deployments.agent"), code(), _given())
+
+
+def code() -> str:
+    """Give the digest of this code, but for the pipelines: what runs sees by itself when those change."""
+    found = hashlib.sha256()
     for package in ("tasks", "flows", "deployments", "infra"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            if path.parent.name != "pipelines":  # those it sees change by itself
-                code.update(path.read_bytes())
-    return Service("agent", (sys.executable, "-m", "deployments.agent"), code.hexdigest()[:16], _given())
+            if path.parent.name != "pipelines":
+                found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _given() -> tuple[tuple[str, str], ...]:

@@ -12,9 +12,9 @@ from typing import Any
 from prefect import get_run_logger, runtime
 
 from flows import pipelines
+from flows.streams import worked
 from tasks import crash, settings
 from tasks.budget import Spending
-from tasks.errors import LeaseLost
 from tasks.promote import settle_effects
 from tasks.records import Decision
 from tasks.report import report
@@ -51,16 +51,10 @@ def claimed(spec: Pipeline, trigger: str) -> Iterator[Cycle]:
     work.mkdir(parents=True)
     (work / "pipeline.py").write_bytes(text)  # what the model is stored with, whoever edits the file meanwhile
     try:
-        with ledger.kept(lease):
+        with worked(lease):
             unchanged = last is not None and last.state == "done" and last.definition == definition
             tried = last is not None and bool((ledger.decision(spec.name, last.id) or {"mlflow_run": True})["mlflow_run"])
             yield Cycle(spec, lease, work, began, unchanged, tried)
-    except BaseException as error:
-        lost = ledger.lost(lease)
-        ledger.end(lease, error=f"{type(error).__name__}: {error}")
-        if lost is not None and not isinstance(error, LeaseLost):  # whatever it stumbled over, this is why
-            raise lost from error
-        raise
     finally:
         if ledger.lost(lease) is None:  # else the newer cycle has cleared it up
             shutil.rmtree(work, ignore_errors=True)

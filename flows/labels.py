@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from prefect import get_run_logger, runtime
 
 from flows import pipelines
 from flows.embedded import embedded, tag_run
-from flows.streams import claimed, left_to_do, passed_over, stream
+from flows.streams import claimed, left_to_do, outstanding, passed_over, stream
 from tasks import settings
 from tasks.clean import clean, compact, recover
 from tasks.errors import CycleInProgress
@@ -60,15 +61,17 @@ def take_labels(pipeline: str, trigger: str = "manual") -> Taken:
     tag_run(pipeline, "labels", trigger, process=ledger.holder())
     seen = observe(source.name, source.uri)
     by_itself = runtime.deployment.id is not None
-    if by_itself and trigger == "arrival" and not left_to_do(source):
-        return cast("Taken", passed_over(source, trigger, "nothing", "Nothing is outstanding any more: an earlier run has taken it in."))
+    if by_itself and trigger == "arrival" and not left_to_do(source.name):
+        return cast(
+            "Taken", passed_over(source.name, trigger, "nothing", "Nothing is outstanding any more: an earlier run has taken it in.")
+        )
     try:
         with claimed(source, trigger) as lease, _directory(pipeline, lease) as work:
             taken = _all(spec, read_as, lease, work, tuple(f"Ignored {name}." for name in seen.ignored))
     except CycleInProgress as busy:
         if not by_itself:
             raise
-        return cast("Taken", passed_over(source, trigger, "running", str(busy).partition(". ")[0] + "."))
+        return cast("Taken", passed_over(source.name, trigger, "running", str(busy).partition(". ")[0] + "."))
     get_run_logger().info("%d labels of %d files; %s", taken.accepted, taken.files, " ".join(taken.notes) or "nothing was set aside.")
     return taken
 
@@ -76,7 +79,7 @@ def take_labels(pipeline: str, trigger: str = "manual") -> Taken:
 def _all(spec: Pipeline, read_as: Pipeline, lease: Lease, work: Path, notes: tuple[str, ...]) -> Taken:
     """Take in all that is outstanding."""
     taken = _with(Taken(spec.name, notes=notes), recover(spec.name, lease, TABLES))
-    for batch in _outstanding(lease):
+    for batch in chain.from_iterable(map(batches, outstanding(lease))):
         what = batch[0].name if len(batch) == 1 else f"{len(batch)} files of labels"
         staged = ingest(read_as, batch, str(work), what)
         taken = _with(taken, clean(read_as, lease, staged, what, TABLES).arrivals)
@@ -84,18 +87,6 @@ def _all(spec: Pipeline, read_as: Pipeline, lease: Lease, work: Path, notes: tup
         taken = replace(taken, notes=taken.notes + missed)
     compact(spec.name, lease, TABLES[0])
     return replace(taken, notes=taken.notes + upkeep(spec))
-
-
-def _outstanding(lease: Lease) -> Iterator[list[Arrival]]:
-    """Give what is outstanding in batches, and what settling those brings back, each arrival once."""
-    tried: set[int] = set()
-    while True:
-        ledger.sort_out(lease)
-        arrivals = [part for part in ledger.outstanding(lease.pipeline) if part.seq not in tried]
-        if not arrivals:
-            return
-        tried.update(part.seq for part in arrivals)
-        yield from batches(arrivals)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,7 @@ from prefect.states import Completed
 
 from flows import pipelines
 from flows.embedded import embedded, tag_run
-from flows.streams import Stream, claimed, left_to_do, passed_over, stream
+from flows.streams import Stream, claimed, left_to_do, outstanding, passed_over, stream
 from tasks import batch, document, scored
 from tasks.batch import Order, score_file
 from tasks.errors import CycleInProgress
@@ -76,10 +77,12 @@ def _landed(spec: Pipeline, source: Stream, output: str | None, form: str, trigg
     """Score what has landed and was not scored yet, in a cycle of the stream's own."""
     observation = observe(source.name, source.uri)
     by_itself = runtime.deployment.id is not None
-    if by_itself and trigger == "arrival" and not left_to_do(source):
-        return cast("Batch", passed_over(source, trigger, "nothing", "Nothing is outstanding any more: an earlier run has scored it."))
+    if by_itself and trigger == "arrival" and not left_to_do(source.name):
+        return cast("Batch", passed_over(source.name, trigger, "nothing", "Nothing is outstanding any more: an earlier run has scored it."))
     if by_itself and ledger.champion(spec.name) is None:
-        return cast("Batch", passed_over(source, trigger, "champion", "There is no champion yet: what has landed waits for the first one."))
+        return cast(
+            "Batch", passed_over(source.name, trigger, "champion", "There is no champion yet: what has landed waits for the first one.")
+        )
     asked = batch.order(spec, output, form, source.uri)
     try:
         with claimed(source, trigger) as lease:
@@ -87,28 +90,21 @@ def _landed(spec: Pipeline, source: Stream, output: str | None, form: str, trigg
     except CycleInProgress as busy:
         if not by_itself:
             raise
-        return cast("Batch", passed_over(source, trigger, "running", str(busy).partition(". ")[0] + "."))
+        return cast("Batch", passed_over(source.name, trigger, "running", str(busy).partition(". ")[0] + "."))
     return _shown(_made(asked, source.uri, files, observation.ignored))
 
 
 def _score_outstanding(asked: Order, lease: Lease) -> tuple[Scored, ...]:
-    """Score all that is outstanding, and what that brings back (see `ledger.settle`), each arrival once; what is done is settled at once."""
+    """Score all that is outstanding; what is done is settled at once."""
     made: list[Scored] = []
-    tried: set[int] = set()
-    newest = max((arrival.seq for arrival in ledger.outstanding(lease.pipeline)), default=0)
-    while True:
-        ledger.sort_out(lease)
-        arrivals = [part for part in ledger.outstanding(lease.pipeline) if part.seq not in tried and part.seq <= newest]
-        if not arrivals:
-            return tuple(made)
-        tried.update(arrival.seq for arrival in arrivals)
-        for arrival in arrivals:
-            if arrival.duplicate_of is not None:
-                ledger.settle(lease, [replace(arrival, state="duplicate")])
-                continue
-            look = Look(name=arrival.name, uri=arrival.uri, size=arrival.size, stamp=arrival.stamp)
-            made.append(score_file(asked, look, arrival.sha256, arrival.name))
-            _settle(lease, arrival, made[-1])
+    for arrival in chain.from_iterable(outstanding(lease)):
+        if arrival.duplicate_of is not None:
+            ledger.settle(lease, [replace(arrival, state="duplicate")])
+            continue
+        look = Look(name=arrival.name, uri=arrival.uri, size=arrival.size, stamp=arrival.stamp)
+        made.append(score_file(asked, look, arrival.sha256, arrival.name))
+        _settle(lease, arrival, made[-1])
+    return tuple(made)
 
 
 def _settle(lease: Lease, arrival: Arrival, made: Scored) -> None:

@@ -16,6 +16,7 @@ from prefect.states import Completed
 from flows import pipelines
 from tasks import settings
 from tasks.errors import LeaseLost, UserError
+from tasks.records import Arrival
 from tasks.spec import Pipeline, Retrain, Source
 from tasks.stores import ledger
 from tasks.stores.ledger import Lease
@@ -114,16 +115,32 @@ def function(flow: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def left_to_do(stream: Stream) -> bool:
-    """Tell whether anything is outstanding, or the last cycle has left something to finish."""
-    last = ledger.last_cycle(stream.name)
-    return bool(ledger.outstanding(stream.name)) or (last is not None and last.state != "done")
+def left_to_do(name: str) -> bool:
+    """Tell whether anything of a stream is outstanding, or its last cycle has left something to finish."""
+    last = ledger.last_cycle(name)
+    return bool(ledger.outstanding(name)) or (last is not None and last.state != "done")
 
 
-def passed_over(stream: Stream, trigger: str, rule: str, why: str) -> Any:
-    """End a run that has nothing to do: with a receipt, and shown in Prefect as skipped."""
-    ledger.record(stream.name, Receipt("skipped", rule, why, trigger=trigger))
+def passed_over(name: str, trigger: str, rule: str, why: str) -> Any:
+    """End a run of a stream that begins no cycle: with a receipt, and shown in Prefect as skipped."""
+    ledger.record(name, Receipt("skipped", rule, why, trigger=trigger))
     return Completed(name="Skipped", message=why)  # Prefect takes a state for the run's own
+
+
+def outstanding(lease: Lease) -> Iterator[list[Arrival]]:
+    """Give what is outstanding in a stream, and then what settling that brings back (see `ledger.settle`), each arrival once.
+
+    What lands from here on is the next cycle's.
+    """
+    tried: set[int] = set()
+    newest = max((arrival.seq for arrival in ledger.outstanding(lease.pipeline)), default=0)
+    while True:
+        ledger.sort_out(lease)
+        arrivals = [part for part in ledger.outstanding(lease.pipeline) if part.seq not in tried and part.seq <= newest]
+        if not arrivals:
+            return
+        tried.update(arrival.seq for arrival in arrivals)
+        yield arrivals
 
 
 @contextmanager
@@ -137,14 +154,26 @@ def claimed(stream: Stream, trigger: str) -> Iterator[Lease]:
     digest = pipelines.digest(stream.pipeline)
     lease = ledger.begin(stream.name, trigger=trigger, definition=digest, flow_run=runtime.flow_run.id)
     try:
-        with ledger.kept(lease):
+        with worked(lease):
             yield lease
-        ledger.end(lease)
+            ledger.end(lease)
+    finally:
+        ledger.release(lease)
+
+
+@contextmanager
+def worked(lease: Lease) -> Iterator[None]:
+    """Keep a lease while the block works; a cycle that fails is recorded with the reason.
+
+    Raises:
+        LeaseLost: if the lease was taken over meanwhile, whatever the block stumbled over.
+    """
+    try:
+        with ledger.kept(lease):
+            yield
     except BaseException as error:
         lost = ledger.lost(lease)
         ledger.end(lease, error=f"{type(error).__name__}: {error}")
         if lost is not None and not isinstance(error, LeaseLost):
             raise lost from error
         raise
-    finally:
-        ledger.release(lease)

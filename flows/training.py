@@ -16,7 +16,7 @@ from flows import pipelines
 from flows.contest import challenge
 from flows.cycle import Cycle, claimed, recorded, sweep_out, told
 from flows.embedded import embedded, tag_run
-from flows.streams import source_of
+from flows.streams import left_to_do, outstanding, passed_over, source_of
 from tasks import crash
 from tasks.clean import clean, compact, recover
 from tasks.decide import preconditions
@@ -31,7 +31,7 @@ from tasks.records import Arrival, Decision, Observation
 from tasks.report import settle_reports
 from tasks.spec import Pipeline
 from tasks.stores import lake, ledger, tracking
-from tasks.triggers import TRAINING, Receipt
+from tasks.triggers import TRAINING
 
 
 def _run_name() -> str:
@@ -57,33 +57,23 @@ def continuous_training(pipeline: str, source: str | None = None, trigger: str =
     spec = pipelines.get(pipeline)
     observation = observe(pipeline, source or source_of(spec))
     tag_run(pipeline, trigger, process=ledger.holder())
-    if trigger == "arrival" and runtime.deployment.id is not None and not _left_to_do(spec):
-        return _passed_over(pipeline, trigger, "nothing", "Nothing is outstanding any more: an earlier cycle has taken it in.")
+    if trigger == "arrival" and runtime.deployment.id is not None and not left_to_do(pipeline):
+        return cast(
+            "Decision", passed_over(pipeline, trigger, "nothing", "Nothing is outstanding any more: an earlier cycle has taken it in.")
+        )
     try:
         decision = _pass(spec, trigger, observation)
         return decision if runtime.deployment.id is None else _shown(decision)
     except CycleInProgress as busy:
         if runtime.deployment.id is None:
             raise
-        return _passed_over(pipeline, trigger, "running", str(busy).partition(". ")[0] + ".")
+        return cast("Decision", passed_over(pipeline, trigger, "running", str(busy).partition(". ")[0] + "."))
 
 
 def _shown(decision: Decision) -> Decision:
     """Let the list of runs in Prefect say what was decided, and the run why."""
     name = {"promote": "Promoted", "keep": "Kept", "hold": "Held", "skip": "Skipped"}[decision.verdict]
     return cast("Decision", Completed(name=name, message=decision.sentence))  # Prefect takes a state for the run's own
-
-
-def _left_to_do(spec: Pipeline) -> bool:
-    """Tell whether anything is outstanding, or the last cycle has left something to finish."""
-    last = ledger.last_cycle(spec.name)
-    return bool(ledger.outstanding(spec.name)) or (last is not None and last.state != "done")
-
-
-def _passed_over(pipeline: str, trigger: str, rule: str, why: str) -> Decision:
-    """End a run that begins no cycle: with a receipt, and shown in Prefect as skipped."""
-    ledger.record(pipeline, Receipt("skipped", rule, why, trigger=trigger))
-    return cast("Decision", Completed(name="Skipped", message=why))  # Prefect takes a state for the run's own
 
 
 def _pass(spec: Pipeline, trigger: str, observation: Observation) -> Decision:
@@ -122,18 +112,12 @@ def _draft(cycle: Cycle, trigger: str, observation: Observation, notes: tuple[st
 
 
 def _take_in(cycle: Cycle, draft: Decision) -> Decision:
-    """Ingest and clean all that is outstanding, and what that brings back (see `ledger.settle`), each arrival once."""
-    tried: set[int] = set()
-    newest = max((arrival.seq for arrival in ledger.outstanding(cycle.spec.name)), default=0)  # what lands from here on is the next cycle's
-    while True:
-        ledger.sort_out(cycle.lease)
-        arrivals = [part for part in ledger.outstanding(cycle.spec.name) if part.seq not in tried and part.seq <= newest]
-        if not arrivals:
-            compact(cycle.spec.name, cycle.lease)
-            return draft
-        tried.update(arrival.seq for arrival in arrivals)
+    """Ingest and clean all that is outstanding."""
+    for arrivals in outstanding(cycle.lease):
         for batch in batches(arrivals):
             draft = _take_in_batch(cycle, draft, batch)
+    compact(cycle.spec.name, cycle.lease)
+    return draft
 
 
 def _take_in_batch(cycle: Cycle, draft: Decision, batch: list[Arrival]) -> Decision:

@@ -83,7 +83,7 @@ class Admission:
         if missing:
             raise Refused(f"The rows lack {missing}; the model of {self.pipeline.name!r} needs {list(self.types)}.")
         typed, failures = contract.parse(rows.select(*self.types).with_row_index("_row"), self.pipeline.contract, list(self.types))
-        broken = failures if failures.height else contract.check_schema(typed, self.schema)
+        broken = failures if failures.height else contract.check_requests(typed, self.schema)
         if broken.height:
             faults = [Fault(*row) for row in broken.sort("_row").head(_SHOWN).iter_rows()]
             raise Refused(_told(faults[0], broken["_row"].n_unique(), rows.height), faults)
@@ -148,13 +148,11 @@ def arrays(typed: pl.DataFrame) -> Admitted:
 
 def _reader(dtype: pl.DataType, column: Any, pipeline: Pipeline) -> Reader | None:
     """Give what reads a column's plain values, or None for what is not plain; None where the contract asks for more than it can tell."""
-    rules = [_rule(check) for check in column.checks]
+    known = [_rule(check) for check in column.checks]
+    rules = [rule for rule in known if rule is not None]
     fill = pipeline.impute.get(column.name)
-    if any(rule is None for rule in rules) or not isinstance(dtype, (pl.Float64, pl.Int64, pl.String, pl.Datetime, pl.Date, pl.Boolean)):
-        return None
-    if isinstance(dtype, pl.Datetime | pl.Date | pl.Boolean) and rules:
-        return None
-    if isinstance(dtype, pl.Datetime) and dtype.time_unit != "us":
+    ruled = bool(rules) and isinstance(dtype, pl.Datetime | pl.Date | pl.Boolean)
+    if len(rules) < len(known) or ruled or (isinstance(dtype, pl.Datetime) and dtype.time_unit != "us"):
         return None
     plain = _PLAIN[type(dtype)]
 
@@ -164,14 +162,12 @@ def _reader(dtype: pl.DataType, column: Any, pipeline: Pipeline) -> Reader | Non
             return None
         missing = array == None if array.dtype == object else np.isnat(array) if array.dtype.kind == "M" else np.isnan(array)  # noqa: E711
         if missing.any():
-            return None if not column.nullable or fill is not None else _kept(array, missing, rules)
-        return array if all(rule(array).all() for rule in rules if rule) else None
+            if fill is not None or not column.nullable or not all(rule(array[~missing]).all() for rule in rules):
+                return None
+            return array
+        return array if all(rule(array).all() for rule in rules) else None
 
     return read
-
-
-def _kept(array: NDArray[Any], missing: NDArray[Any], rules: Sequence[Any]) -> NDArray[Any] | None:
-    return array if all(rule(array[~missing]).all() for rule in rules) else None
 
 
 def _floats(values: Sequence[Any]) -> NDArray[Any] | None:

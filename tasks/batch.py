@@ -197,7 +197,7 @@ def _finish(part: parts.Part, done: dict[int, parts.Finished]) -> None:
 
 
 def _model(pinned: Pinned) -> kept.Loaded:
-    found = next((champion for champion in ledger.champions(pinned.pipeline) if champion.version == pinned.version), None)
+    found = ledger.served(pinned.pipeline, pinned.version)
     if found is None:
         raise UserError(
             f"Version {pinned.version} of {pinned.pipeline!r} is no champion that the ledger knows; it was to score {pinned.file}."

@@ -71,37 +71,57 @@ def check(typed: pl.DataFrame, contract: Any) -> pl.DataFrame:
     Raises:
         Unreadable: if a rule about the whole frame is broken or fails to run, so that no single row can be blamed.
     """
-    return check_schema(typed, contract.to_schema())
+    cases = _broken(typed, contract.to_schema())
+    return pl.DataFrame(schema=FAILURE) if cases is None else _described(cases, typed)
 
 
 @functools.cache
 def for_requests(contract: Any, columns: tuple[str, ...]) -> Any:
-    """Give the contract's rules for the columns that a request has, each value by itself.
+    """Give the contract's rules for the columns that a request has; those about several columns, and that values differ, are left out.
 
-    Rules about many rows, or about columns that are not known yet, cannot be laid to a request.
+    A rule of the user's own is laid to the rows of a request as to those of a file.
     """
     whole = contract.to_schema()
     found = {name: copy.copy(whole.columns[name]) for name in columns}
     for column in found.values():
         column.unique = False
-        column.checks = [check for check in column.checks if check.name in ROW_BY_ROW or check.element_wise]
     return pandera.polars.DataFrameSchema(found)
 
 
-def check_schema(typed: pl.DataFrame, schema: Any) -> pl.DataFrame:
-    """Give an entry for every rule of a schema that a row breaks, as `check` does.
+def check_requests(typed: pl.DataFrame, schema: Any) -> pl.DataFrame:
+    """Give an entry for every rule that a row breaks; a rule that blames no single row cannot be laid to a request, and is left out."""
+    cases = _broken(typed, schema)
+    return _described(cases.filter(pl.col("index").is_not_null()), typed) if cases is not None else pl.DataFrame(schema=FAILURE)
 
-    Raises:
-        Unreadable: if a rule about the whole frame is broken or fails to run, so that no single row can be blamed.
-    """
-    frame = typed.drop("_row")
+
+def _broken(typed: pl.DataFrame, schema: Any) -> pl.DataFrame | None:
+    """Give the failures as pandera describes them, or None if there are none."""
     depth = pandera.config.ValidationDepth.SCHEMA_AND_DATA
     try:
         with pandera.config.config_context(validation_enabled=True, validation_depth=depth):
-            schema.validate(frame, lazy=True)
+            schema.validate(typed.drop("_row"), lazy=True)
     except pandera.errors.SchemaErrors as error:
-        return _described(error.failure_cases, typed)
-    return pl.DataFrame(schema=FAILURE)
+        cases: pl.DataFrame = error.failure_cases
+        return cases
+    return None
+
+
+def without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
+    """Give the rows that no entry is about."""
+    return rows.join(failures, on="_row", how="anti", maintain_order="left") if failures.height else rows
+
+
+def readable(raw: pl.DataFrame, contract: Any, columns: Sequence[str] | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give what `parse` gives.
+
+    Raises:
+        Unreadable: if a column cannot be read as the contract's type at all.
+    """
+    try:
+        return parse(raw, contract, columns)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
 
 
 def _described(cases: pl.DataFrame, typed: pl.DataFrame) -> pl.DataFrame:

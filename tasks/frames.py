@@ -74,7 +74,7 @@ def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataF
     if not made.index.equals(raw.index):
         raise BrokenPipeline(f"features() of {name!r} changed the rows ({len(raw)} in, {len(made)} out); keep each row and the index.")
     if all(dtype == np.float64 for dtype in made.dtypes) and made.columns.is_unique and all(isinstance(part, str) for part in made.columns):
-        return made  # as it is for most; to put it together anew would take as long as a prediction of one row
+        return made  # as it is for most; to put it together anew costs a request of one row half a millisecond
     return pd.DataFrame({column: _castable(name, made, column) for column in made.columns}, index=made.index)
 
 

@@ -131,7 +131,7 @@ def _check(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage], int
     """
     try:
         typed, unreadable = _typed(pipeline, pl.concat([chunk.raw for chunk in group]))
-        broken = contract.check(_without(typed, unreadable), pipeline.contract)
+        broken = contract.check(contract.without(typed, unreadable), pipeline.contract)
     except Unreadable as error:
         if len(group) == 1:
             stages[group[0].arrival.seq].refuse(str(error))
@@ -151,12 +151,7 @@ def _check_each(pipeline: Pipeline, group: list[Chunk], stages: dict[int, Stage]
 
 def _typed(pipeline: Pipeline, raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Give rows in the contract's types, and an entry for every cell that has no such value; both count the rows from 0 in `_row`."""
-    numbered = raw.drop("_row").with_row_index("_row").cast({"_row": pl.Int64})
-    try:
-        return contract.parse(numbered, pipeline.contract)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
+    return contract.readable(raw.drop("_row").with_row_index("_row").cast({"_row": pl.Int64}), pipeline.contract)
 
 
 def _share_out(group: list[Chunk], typed: pl.DataFrame, failures: pl.DataFrame, stages: dict[int, Stage], into: Path) -> None:
@@ -165,7 +160,7 @@ def _share_out(group: list[Chunk], typed: pl.DataFrame, failures: pl.DataFrame, 
     The good rows of arrivals that are read to their end go into one file, for a file each costs more than reading it.
     """
     numbers, ends = pl.concat([chunk.raw["_row"] for chunk in group]), list(itertools.accumulate(chunk.raw.height for chunk in group))
-    good = _without(typed, failures)
+    good = contract.without(typed, failures)
     cuts = [0, *good["_row"].search_sorted(pl.Series(ends), side="left").to_list()]
     good = good.with_columns(numbers.gather(good["_row"]))
     ours: list[tuple[Stage, pl.DataFrame]] = []
@@ -195,10 +190,6 @@ def _bytes_of(pipeline: str, arrival: Arrival, look: Look) -> Path:
     if fetched.sha256 != arrival.sha256:
         raise Changed(f"{arrival.name} is not the object that was observed any more; it is taken up again as a new version.")
     return fetched.path
-
-
-def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
-    return rows.join(failures, on="_row", how="anti", maintain_order="left") if failures.height else rows
 
 
 def batches(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:

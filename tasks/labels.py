@@ -7,8 +7,7 @@ as rows to train on are, into tables of its own. Nothing is said of a key that h
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import pandera.polars as pa
-
+from tasks import contract
 from tasks.errors import UserError
 from tasks.spec import Holdout, Pipeline, Serving, Source
 
@@ -19,9 +18,9 @@ TABLES: tuple[Literal["labels"], Literal["labels_quarantine"]] = ("labels", "lab
 class Part:
     """Some columns of a contract, each with its own rules; rules about several columns are left out."""
 
-    schema: pa.DataFrameSchema
+    schema: Any
 
-    def to_schema(self) -> pa.DataFrameSchema:
+    def to_schema(self) -> Any:
         """Give the schema, as a contract does."""
         return self.schema
 
@@ -60,13 +59,11 @@ def reading(pipeline: Pipeline) -> Pipeline:
         UserError: if the pipeline declares no source of labels.
     """
     source = declared_by(pipeline)
-    columns: dict[str, Any] = pipeline.contract.to_schema().columns
-    chosen = {name: columns[name] for name in dict.fromkeys((*columns_of(pipeline), pipeline.target))}
-    schema = pa.DataFrameSchema({name: pa.Column(part.dtype, part.checks, nullable=part.nullable) for name, part in chosen.items()})
+    chosen = tuple(dict.fromkeys((*columns_of(pipeline), pipeline.target)))
     plain: dict[str, Any] = {"key": (), "time": None, "hindsight": (), "impute": {}, "slices": (), "blocks": "rows", "labels": None}
     return replace(
         pipeline,
-        contract=Part(schema),
+        contract=Part(contract.for_requests(pipeline.contract, chosen)),
         source=source,
         serving=Serving(),
         holdout=Holdout(share=0.5),

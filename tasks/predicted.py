@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from tasks import contract, frames, parts, serving
-from tasks.errors import BrokenPipeline, Unreadable
+from tasks.errors import BrokenPipeline
 from tasks.scorings import Pinned
 from tasks.serving import Model
 from tasks.spec import Pipeline
@@ -27,14 +27,10 @@ def held(pipeline: Pipeline, raw: pl.DataFrame, file: str) -> Held:
         Unreadable: if a column cannot be read as the contract's type at all.
     """
     columns = frames.known_in_time(pipeline)
-    try:
-        typed, failures = contract.parse(raw, pipeline.contract, columns)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise Unreadable(f"Its columns cannot be read as the contract's types: {reason}") from error
-    broken = contract.check_schema(_without(typed, failures), contract.for_requests(pipeline.contract, tuple(columns)))
+    typed, failures = contract.readable(raw, pipeline.contract, columns)
+    broken = contract.check_requests(contract.without(typed, failures), contract.for_requests(pipeline.contract, tuple(columns)))
     failures = pl.concat([failures, broken])
-    return Held(_without(typed, failures), _entries(raw, failures, columns, file))
+    return Held(contract.without(typed, failures), _entries(raw, failures, columns, file))
 
 
 def answered(model: Model, rows: Held, pinned: Pinned) -> pl.DataFrame:
@@ -55,10 +51,6 @@ def answered(model: Model, rows: Held, pinned: Pinned) -> pl.DataFrame:
     at = datetime.fromisoformat(pinned.at)
     own = {"_version": pl.lit(pinned.version, dtype=pl.Int64), "_scored_at": pl.lit(at), "_file": pl.lit(pinned.file)}
     return good.drop("_row").hstack(answers).with_columns(**own).with_columns(good["_row"])
-
-
-def _without(rows: pl.DataFrame, failures: pl.DataFrame) -> pl.DataFrame:
-    return rows.join(failures, on="_row", how="anti", maintain_order="left") if failures.height else rows
 
 
 def _entries(raw: pl.DataFrame, failures: pl.DataFrame, columns: list[str], file: str) -> pl.DataFrame:

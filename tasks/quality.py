@@ -21,7 +21,6 @@ from tasks.intervals import difference
 from tasks.labels import columns_of
 from tasks.metrics import METRICS, score_all
 from tasks.ordering import from_text
-from tasks.records import Champion
 from tasks.served import answers_of, column_of, is_answer
 from tasks.spec import Pipeline
 from tasks.stores import journal, lake, ledger
@@ -252,16 +251,9 @@ def _seen(pipeline: Pipeline, rows: pl.DataFrame, types: Mapping[str, pl.DataTyp
     told = pl.lit(False)
     if pipeline.time is None:
         return told
-    champions = {champion.version: champion for champion in reversed(ledger.champions(pipeline.name))}
     for version, cycle in rows.select("_version", "_cycle").unique().iter_rows():
-        last = _trained_until(champions.get(version), pipeline.name, version, cycle)
-        if last is not None:
-            mine = pl.col("_version") == version
-            told = told | (mine & (pl.col(pipeline.time) <= from_text(last, types[pipeline.time]))).fill_null(False)
+        model = ledger.known(pipeline.name, version, cycle)
+        if model is not None and model.trained_until is not None:
+            mine, last = pl.col("_version") == version, from_text(model.trained_until, types[pipeline.time])
+            told = told | (mine & (pl.col(pipeline.time) <= last)).fill_null(False)
     return told
-
-
-def _trained_until(champion: Champion | None, pipeline: str, version: int, cycle: int) -> str | None:
-    if champion is None and (proposed := ledger.proposal(pipeline, cycle)) is not None and proposed.candidate.version == version:
-        champion = proposed.candidate
-    return champion.trained_until if champion else None

@@ -53,11 +53,7 @@ def load(address: str, pipeline: Pipeline) -> Scorer:
         raise UserError(
             f"{address!r} is no model of {pipeline.name!r}; expected 'models:/{pipeline.name}@champion' or 'models:/{pipeline.name}/<version>'."
         )
-    champion = ledger.champion(pipeline.name) if found["version"] is None else _earlier(pipeline.name, int(found["version"]))
+    champion = ledger.champion(pipeline.name) if found["version"] is None else ledger.served(pipeline.name, int(found["version"]))
     if champion is None:
         raise UserError(f"{address!r} is no champion that the ledger knows. `ratchet decisions {pipeline.name}` lists what was promoted.")
     return Scorer(champion=champion, model=models.load(champion))
-
-
-def _earlier(name: str, version: int) -> Champion | None:
-    return next((champion for champion in ledger.champions(name) if champion.version == version), None)

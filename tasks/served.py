@@ -106,7 +106,7 @@ def array_of(parts: Sequence[Values], dtype: pa.DataType | None) -> pa.Array:
 
 
 def joined(parts: Sequence[Values]) -> list[Any] | NDArray[Any]:
-    """Put the parts of a column together: arrays as an array, which takes the log a hundredth of the time."""
+    """Put the parts of a column together: arrays as an array, without making a Python value of each."""
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate([np.asarray(part) for part in parts])
     return list(itertools.chain.from_iterable(part.to_list() if isinstance(part, pl.Series) else part for part in parts))

@@ -71,7 +71,7 @@ class Answerer:
     bare: Any | None
 
     def answer(self, rows: Admitted) -> dict[str, NDArray[Any]]:
-        """Predict admitted rows, see `frames.answers_of`; the answers are those of `predict`, to the last bit.
+        """Predict admitted rows, see `frames.answers_of`; the answers are those of `predict`: to the last bit on the rows that it was tried on.
 
         Raises:
             BrokenPipeline: if the features do not run on these rows, or are not those that the model was trained on.

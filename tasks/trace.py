@@ -92,7 +92,7 @@ def parts_of(prediction: str) -> tuple[str, datetime]:
     except (OverflowError, ValueError):  # a moment that no calendar has
         pass
     raise UserError(
-        f"{prediction!r} is no prediction's name; expected 28 hexadecimal digits, a hyphen and the row, as a reply lists them in prediction_ids."
+        f"{prediction!r} is no prediction's name; expected 28 hexadecimal digits, a hyphen and the row, as the `id` of each of a reply's predictions."
     )
 
 
@@ -167,15 +167,6 @@ def files_of(pipeline: Pipeline, snapshot: Snapshot) -> list[tuple[str, str, int
     return list(counted.iter_rows())
 
 
-def version_of(pipeline: str, version: int, cycle: int) -> Champion | None:
-    """Give a version that serves or served, or that its cycle proposed, as the ledger has it."""
-    served = next((found for found in ledger.champions(pipeline) if found.version == version), None)
-    if served is not None:
-        return served
-    proposed = ledger.proposal(pipeline, cycle)
-    return proposed.candidate if proposed is not None and proposed.candidate.version == version else None
-
-
 def trace(name: str, prediction: str, private: Collection[str] = ()) -> Trace | None:
     """Trace a prediction of a pipeline back to what it came from, and predict it anew; None if it is not in the log.
 
@@ -193,7 +184,7 @@ def trace(name: str, prediction: str, private: Collection[str] = ()) -> Trace | 
     own = (answered if answered.height else mine).row(0, named=True)
     rows = rows.filter(pl.col("_version") == own["_version"], pl.col("_role") == own["_role"])
     place = int(rows["_prediction"].index_of(prediction) or 0)
-    model = version_of(name, own["_version"], own["_cycle"])
+    model = ledger.known(name, own["_version"], own["_cycle"])
     decision = ledger.decision(name, model.cycle if model else own["_cycle"])
     snapshot = Snapshot(**decision["snapshot"]) if decision and decision["snapshot"] else None
     loaded, why = _loaded(model)

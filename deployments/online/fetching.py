@@ -3,6 +3,7 @@
 import json
 import sys
 
+from deployments.online.versions import explained
 from tasks.errors import RatchetError
 from tasks.records import Champion
 from tasks.stores import models
@@ -13,7 +14,7 @@ def main(record: str) -> int:
     try:
         models.fetch(Champion(**json.loads(record)))
     except RatchetError as error:
-        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{type(error).__name__}: {explained(error)}\n")
         return 1
     return 0
 

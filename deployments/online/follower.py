@@ -101,24 +101,30 @@ class Follower:
         return champion
 
     def _take(self, champion: Champion) -> None:
-        if self.refused and self.refused.champion.sha256 == champion.sha256 and time.monotonic() - self.refused.at < AGAIN:
-            return
-        known = self.refused is not None and self.refused.champion.sha256 == champion.sha256
-        try:
-            self.current = self.held if _same(self.held, champion) else versions.bring(champion)
-        except (RatchetError, OSError) as error:
-            why = " ".join(str(error).split())
-            self.refused = Refusal(champion, why, time.monotonic())
-            if not known:
-                logger.error("Version %d is refused, version %s goes on: %s", champion.version, self.current and self.current.version, why)
-                self._note("refused", champion, why)
+        found = self.held if _same(self.held, champion) else self._brought(champion, self.refused)
+        if isinstance(found, Refusal):
+            self.refused = found
             if self.current is None:
                 self._fall_back(champion)
-            return
-        self.refused = None
-        logger.info("Version %d answers", champion.version)
-        _remember(champion)
-        self._note("served", champion, "")
+        elif found is not None:
+            self.current, self.refused = found, None
+            logger.info("Version %d answers", champion.version)
+            _remember(champion)
+            self._note("served", champion, "")
+
+    def _brought(self, champion: Champion, before: Refusal | None) -> Active | Refusal | None:
+        """Bring a version in, or say why it is refused; None if it was refused `before` and it is too soon to try again."""
+        known = before is not None and before.champion.sha256 == champion.sha256
+        if before is not None and known and time.monotonic() - before.at < AGAIN:
+            return None
+        try:
+            return versions.bring(champion)
+        except (RatchetError, OSError) as error:
+            why = versions.explained(error)
+        if not known:
+            logger.error("Version %d is refused, version %s goes on: %s", champion.version, self.current and self.current.version, why)
+            self._note("refused", champion, why)
+        return Refusal(champion, why, time.monotonic())
 
     def _fall_back(self, refused: Champion) -> None:
         """Start with the last good version of this machine where the champion is not to be had."""
@@ -141,18 +147,12 @@ class Follower:
         if candidate is None or _same(self.held, candidate):
             self.held = self.held if candidate else None
             return
-        known = self.refused_trial is not None and self.refused_trial.champion.sha256 == candidate.sha256
-        if known and self.refused_trial and time.monotonic() - self.refused_trial.at < AGAIN:
-            return
-        try:
-            self.held = versions.bring(candidate)
-        except (RatchetError, OSError) as error:
-            self.held, self.refused_trial = None, Refusal(candidate, str(error), time.monotonic())
-            if not known:
-                self._note("refused", candidate, " ".join(str(error).split()))
-            return
-        self.refused_trial = None
-        self._note(self._mode, candidate, "")
+        found = self._brought(candidate, self.refused_trial)
+        if isinstance(found, Refusal):
+            self.held, self.refused_trial = None, found
+        elif found is not None:
+            self.held, self.refused_trial = found, None
+            self._note(self._mode, candidate, "")
 
 
 def _same(active: Active | None, champion: Champion) -> bool:

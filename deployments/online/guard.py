@@ -20,7 +20,7 @@ class Tokens:
     """The tokens of a file, a name and a token a line, read anew whenever the file changes."""
 
     path: Path
-    _stamp: tuple[int, int, int] = (0, 0, 0)
+    _stamp: tuple[int, ...] = ()
     _known: dict[str, bytes] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
@@ -58,9 +58,9 @@ class Tokens:
         try:
             about = self.path.stat()
         except OSError:
-            self._stamp, self._known = (0, 0, 0), {}
+            self._stamp, self._known = (), {}
             return
-        stamp = (about.st_mtime_ns, about.st_size, about.st_ino)
+        stamp = (about.st_mtime_ns, about.st_size, about.st_ino, about.st_mode)
         if stamp != self._stamp:
             self._known = _parsed(self.path, about.st_mode)
             self._stamp = stamp

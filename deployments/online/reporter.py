@@ -55,7 +55,7 @@ class Reporter:
             self._wake.wait(EVERY)
             self._wake.clear()
         self._report()
-        with contextlib.suppress(RatchetError):
+        with contextlib.suppress(RatchetError, OSError):
             ledger.leave(self.name, self.server)
 
     def _report(self) -> None:
@@ -66,5 +66,5 @@ class Reporter:
                 if not self._notes.empty() and self._notes.queue[0] is told:
                     self._notes.get_nowait()
             ledger.beat(self.name, self.server, self.url, self.state())
-        except RatchetError as error:
+        except (RatchetError, OSError) as error:
             logger.debug("The ledger could not be told: %s", error)

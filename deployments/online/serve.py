@@ -81,7 +81,7 @@ def application(name: str, url: str, required: bool) -> Guard:
 def prepare() -> None:
     """Let this process write its log, and do what is not a request's a little later."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    gc.set_threshold(50_000, 20, 100)  # a request leaves no cycles behind; to look for some after every few takes as long as a prediction
+    gc.set_threshold(50_000, 20, 100)  # a request leaves few cycles behind; to look for them holds requests up
     sys.setswitchinterval(0.001)  # seconds; what keeps predictions or loads a version gives way to a request that soon
 
 

@@ -37,7 +37,7 @@ class Undefined(Exception):
 
 @dataclass
 class Outcome:
-    """What is to be told of a request: the version that answered it, its rows, and their predictions."""
+    """What is to be counted of a request: the version that answered it, and its rows."""
 
     active: Active | None = None
     rows: int = 0

@@ -57,7 +57,7 @@ def bring(champion: Champion) -> Active:
     gc.disable()
     try:
         return _brought(champion)
-    finally:  # the hundred thousand objects that a model is made of stay: to look for garbage among them would hold a request up
+    finally:  # what a model is made of stays: to look for garbage among it would hold a request up
         gc.freeze()
         gc.enable()
 

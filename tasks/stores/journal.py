@@ -68,9 +68,7 @@ def scan(pipeline: str, *, since: date | None = None, until: date | None = None,
     Raises:
         Breakdown: if the table cannot be opened.
     """
-    place = delta.uri(pipeline, TABLE)
-    with _explained(place):
-        found = _newest(place)
+    with _opened(pipeline) as found:
         if found is None:
             return pl.LazyFrame()
         wanted = [f"{DAY} >= DATE '{since}'"] if since else []
@@ -83,15 +81,21 @@ def scan(pipeline: str, *, since: date | None = None, until: date | None = None,
     return pl.scan_parquet(files, schema=schema, missing_columns="insert", storage_options=options(), glob=False, hive_partitioning=False)
 
 
+@contextmanager
+def _opened(pipeline: str) -> Iterator[DeltaTable | None]:
+    """Give the newest state of the table, or None where there is none."""
+    place = delta.uri(pipeline, TABLE)
+    with _explained(place):
+        yield _newest(place)
+
+
 def prune(pipeline: str, before: date) -> int:
     """Remove the rows of the days before that one, and the files that no version of the last day needs; give the number of rows removed.
 
     Raises:
         Breakdown: if the table cannot be written; it is as it was.
     """
-    place = delta.uri(pipeline, TABLE)
-    with _explained(place):
-        found = _newest(place)
+    with _opened(pipeline) as found:
         if found is None:
             return 0
         old, gone = f"{DAY} < DATE '{before}'", 0
@@ -109,9 +113,7 @@ def forget(pipeline: str, columns: Collection[str]) -> tuple[str, ...]:
     Raises:
         Breakdown: if the table cannot be written; it is as it was.
     """
-    place = delta.uri(pipeline, TABLE)
-    with _explained(place):
-        found = _newest(place)
+    with _opened(pipeline) as found:
         if found is None or not columns:
             return ()
         filled = scan(pipeline).select(pl.col(list(columns)).is_not_null().any()).collect(engine="streaming").row(0, named=True)
@@ -134,9 +136,7 @@ def compact(pipeline: str, until: date) -> int:
     Raises:
         Breakdown: if the table cannot be written; it is as it was.
     """
-    place = delta.uri(pipeline, TABLE)
-    with _explained(place):
-        found = _newest(place)
+    with _opened(pipeline) as found:
         if found is None:
             return 0
         days = [day for day, count in _small_files(found).items() if count >= _MANY and day <= until]

@@ -129,19 +129,8 @@ def allowed(types: list[str]) -> list[str]:
 
 
 def prepare_to_load() -> None:
-    """Import what loading a model needs, and no more: for a process that serves models and stores none.
-
-    To list the estimators that it trusts by itself, skops imports every module of scikit-learn: half of such a process's start. `TRUSTED`
-    says of all of scikit-learn that it may be loaded, so that the list is not needed, and it is left empty.
-    """
-    import sklearn.utils
-
-    listed = sklearn.utils.all_estimators
-    sklearn.utils.all_estimators = list
-    try:
-        importlib.import_module("skops.io")
-    finally:
-        sklearn.utils.all_estimators = listed
+    """Import what loading a model needs, for a process in which the first load is not to wait for that."""
+    importlib.import_module("skops.io")
 
 
 def types_of(estimator: Any) -> list[str]:

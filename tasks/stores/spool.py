@@ -24,7 +24,7 @@ MOST_OPEN = 8  # files of different columns that are written at a time
 
 def place(pipeline: str) -> Path:
     """Name the directory of a pipeline's spools."""
-    return settings.read().home / "serving" / pipeline / "spool"
+    return settings.read().serving / pipeline / "spool"
 
 
 def size(pipeline: str) -> int:

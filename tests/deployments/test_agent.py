@@ -104,15 +104,22 @@ def placed(root: Path, servers: Stack) -> Iterator[Place]:
             place.forget()
 
 
-@pytest.fixture(scope="module")
-def place(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """One agent for all tests that do not stop it, brought up as `ratchet up` does."""
-    with placed(tmp_path_factory.mktemp("agent"), servers) as place:
+@contextmanager
+def brought_up(root: Path, servers: Stack) -> Iterator[Place]:
+    """Bring an agent up in a place, as `ratchet up` does, and down again."""
+    with placed(root, servers) as place:
         try:
             stack.up()
             yield place
         finally:
             stack.down()
+
+
+@pytest.fixture(scope="module")
+def place(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One agent for all tests that do not stop it."""
+    with brought_up(tmp_path_factory.mktemp("agent"), servers) as place:
+        yield place
 
 
 def test_data_that_lands_starts_a_cycle_through_event_and_automation(place: Place) -> None:

@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from deployments import account, show, stack, watches
+from deployments import account, show, watches
 from deployments.registration import automation_name, register
 from infra.parts import Stack
 from tasks.errors import UserError
 from tasks.stores import files, ledger
 from tests import scoring
 from tests.championed import champion
-from tests.deployments.test_agent import Place, placed
+from tests.deployments.test_agent import Place, brought_up
 from tests.landing import toy_rows
 from tests.servers.client import prefect_at
 from tests.waiting import until
@@ -27,12 +27,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def place(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with placed(tmp_path_factory.mktemp("second"), servers) as place:
-        try:
-            stack.up()
-            yield place
-        finally:
-            stack.down()
+    with brought_up(tmp_path_factory.mktemp("second"), servers) as place:
+        yield place
 
 
 def scored(place: Place, words: str = "Scoring(source=Source())") -> str:

@@ -158,20 +158,42 @@ def test_requests_put_together_are_their_rows_in_order() -> None:
     assert framed(joined([one, two]))["colour"].tolist() == ["red", "green"]
 
 
-def test_a_rule_about_many_rows_is_not_laid_to_a_request() -> None:
-    class Unique(pa.DataFrameModel):
-        number: int = pa.Field(unique=True)
-        label: float
-
-    pipeline = Pipeline(
-        name="unique",
+def pipeline_of(contract: Any) -> Pipeline:
+    return Pipeline(
+        name="own",
         kind="regression",
-        contract=Unique,
+        contract=contract,
         target="label",
         features=lambda rows: rows,
         candidates=PIPELINE.candidates,
         holdout=Holdout(share=0.5),
         gate=Gate(metric="mae"),
     )
-    assert Admission(pipeline).admit({"number": [1, 1]})["number"].tolist() == [1, 1]
-    assert np.isfinite(Admission(pipeline).admit({"number": ["1", "2"]})["number"]).all()
+
+
+def test_a_rule_about_many_rows_is_not_laid_to_a_request() -> None:
+    class Many(pa.DataFrameModel):
+        number: int = pa.Field(unique=True)
+        label: float
+
+        @pa.dataframe_check
+        def known_label(cls, data: Any) -> Any:
+            return data.lazyframe.select(pl.col("label") > pl.col("number"))
+
+    assert Admission(pipeline_of(Many)).admit({"number": [1, 1]})["number"].tolist() == [1, 1]
+    assert np.isfinite(Admission(pipeline_of(Many)).admit({"number": ["1", "2"]})["number"]).all()
+
+
+def test_a_rule_of_the_users_own_is_laid_to_each_row() -> None:
+    class Even(pa.DataFrameModel):
+        number: int
+        label: float
+
+        @pa.check("number")
+        def even(cls, data: Any) -> Any:
+            return data.lazyframe.select(pl.col(data.key) % 2 == 0)
+
+    assert Admission(pipeline_of(Even)).admit({"number": [2, 4]})["number"].tolist() == [2, 4]
+    with pytest.raises(Refused) as refused:
+        Admission(pipeline_of(Even)).admit({"number": [2, 3]})
+    assert [(fault.row, fault.column, fault.rule) for fault in refused.value.faults] == [(1, "number", "even")]

@@ -17,13 +17,13 @@ from tasks.stores.ledger.arrivals import (
     settle,
     sort_out,
 )
-from tasks.stores.ledger.champions import champion, champions
+from tasks.stores.ledger.champions import champion, champions, served
 from tasks.stores.ledger.cycles import Cycle, at_work, begin, begun_by_arrivals, cycle_of, end, last_cycle, list_cycles, unsettled_since
 from tasks.stores.ledger.decisions import compared, decide, decision, decisions, rejected_since_training, rows_since_training, spendings
 from tasks.stores.ledger.histories import GONE, UNREAD, history, identified, named, tally
 from tasks.stores.ledger.leases import Lease, gone, holder, kept, lease_holder, lost, release, renew
 from tasks.stores.ledger.outbox import Effect, finish, unfinished
-from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, proposal, reject, roll_back, waiting
+from tasks.stores.ledger.proposals import Proposal, approve, earlier_champion, known, proposal, reject, roll_back, waiting
 from tasks.stores.ledger.receipts import dead_letters, keep_letter, receipts, record
 from tasks.stores.ledger.schema import SCHEMA_VERSION
 from tasks.stores.ledger.scorings import list_scorings, pin, unpin
@@ -64,6 +64,7 @@ __all__ = [
     "identity",
     "keep_letter",
     "kept",
+    "known",
     "last_cycle",
     "lease_holder",
     "leave",
@@ -89,6 +90,7 @@ __all__ = [
     "renew",
     "roll_back",
     "rows_since_training",
+    "served",
     "servers",
     "settle",
     "sort_out",

@@ -25,6 +25,11 @@ def champions(pipeline: str) -> tuple[Champion, ...]:
         return tuple(history(connection, pipeline))
 
 
+def served(pipeline: str, version: int) -> Champion | None:
+    """Give a version that is or was champion, as it served last, or None."""
+    return next((champion for champion in champions(pipeline) if champion.version == version), None)
+
+
 def history(connection: Connection, pipeline: str) -> list[Champion]:
     """Give the same in the open transaction."""
     table = schema.champions

@@ -16,7 +16,7 @@ from tasks.errors import LedgerError, UserError
 from tasks.records import Champion, Decision
 from tasks.stores.ledger import schema
 from tasks.stores.ledger.access import now, reading, transaction
-from tasks.stores.ledger.champions import crown, current_version, history
+from tasks.stores.ledger.champions import crown, current_version, history, served
 from tasks.stores.ledger.outbox import queue
 from tasks.stores.ledger.schema import proposals
 
@@ -73,6 +73,14 @@ def proposal(pipeline: str, cycle: int) -> Proposal | None:
         mine = (proposals.c.pipeline == pipeline) & (proposals.c.cycle == cycle)
         row = connection.execute(sa.select(proposals).where(mine)).mappings().first()
     return None if row is None else _proposal(row)
+
+
+def known(pipeline: str, version: int, cycle: int) -> Champion | None:
+    """Give a version that is or was champion, or that this cycle proposed; None for any other."""
+    found = served(pipeline, version)
+    if found is None and (made := proposal(pipeline, cycle)) is not None and made.candidate.version == version:
+        found = made.candidate
+    return found
 
 
 def _proposal(row: RowMapping) -> Proposal:

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import math
 import os
 import threading
 import time
@@ -28,6 +27,7 @@ from tasks.services import Serving
 from tasks.stores import ledger
 from tests.servers.online import enthrone
 from tests.stored import amounts_rows, sorts_rows, store
+from tests.waiting import until
 
 ARROW = "application/vnd.apache.arrow.stream"
 LIMITS = Serving(max_rows=50, max_bytes=20_000, timeout=2.0)
@@ -64,6 +64,8 @@ class Obedient(RegressorMixin, BaseEstimator):
     def predict(self, features):
         if (features["word"] == "hang").any():
             time.sleep(20)
+        if (features["word"] == "slow").any():
+            time.sleep(2)
         if (features["word"] == "raise").any():
             raise ZeroDivisionError("secret row")
         made = self.factor_ * features["x"].fillna(0.5).to_numpy()
@@ -389,9 +391,8 @@ def test_only_who_has_a_token_is_answered_and_tokens_change_without_a_restart(mi
     assert mine.get("/healthz").status_code == 200
     write("bert " + "n" * 20 + "\n")
     assert [asked("a" * 20), asked("b" * 20), asked("n" * 20)] == [401, 401, 200]
-    os.chmod(home / "tokens", 0o644)  # noqa: PTH101
-    (home / "tokens").write_text("bert " + "m" * 20)
-    assert asked("m" * 20) == 401, "a file that others can read lets nobody in"
+    (home / "tokens").chmod(0o644)
+    assert asked("n" * 20) == 401, "a file that others can read lets nobody in"
 
 
 def test_a_page_that_names_itself_as_this_machine_is_not_answered(mine: TestClient) -> None:
@@ -402,8 +403,8 @@ def test_what_the_ledger_knows_of_a_server_is_gone_when_it_ends(home: Path, tmp_
     enthrone(store("sorts", sorts_rows(), tmp_path / "stored").candidate, 1)
     with client("sorts") as found:
         service: Service = found.app.app.state.service  # type: ignore[attr-defined]
-        service.reporter.tell(lambda: None)
-        posted(found, [{"width": 1.0, "height": 1.0}])
+        told = until(lambda: ledger.servers("sorts"), "the ledger is told")
+        assert [(one.server, one.state["version"]) for one in told] == [(service.server, 1)]
     assert ledger.servers("sorts") == ()
     assert [(step.step, step.version) for step in ledger.steps("sorts")] == [("served", 1)]
 
@@ -411,7 +412,6 @@ def test_what_the_ledger_knows_of_a_server_is_gone_when_it_ends(home: Path, tmp_
 def test_predictions_are_plain_numbers(mine: TestClient) -> None:
     (row,) = predicted(posted(mine, [{"x": 0.1, "word": "a"}]))
     assert row == {"predicted": 0.2}
-    assert math.isfinite(row["predicted"])
 
 
 def test_who_has_no_token_learns_of_a_server_only_whether_it_is_ready(mine: TestClient, home: Path) -> None:

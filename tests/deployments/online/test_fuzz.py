@@ -35,5 +35,7 @@ def test_no_request_makes_the_server_fail_or_reply_as_is_not_described(home: Pat
             check=False,
         )
         assert done.returncode == 0, done.stdout
-        assert "POST /v1/predict" not in done.stdout.split("FAILURES")[-1]
+        counted = running.client.get("/metrics").text
+        assert 'status="200"' in counted, "no request was good enough to be answered"
+        assert 'status="422"' in counted, "no request was bad enough to be refused"
         assert running.ready()
