@@ -179,6 +179,8 @@ def test_public_names_have_docstrings(path: Path) -> None:
 def test_the_top_level_holds_nothing_else() -> None:
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert folders - {"__pycache__", "build", "dist"} == {"flows", "tasks", "deployments", "infra", "tests"}
+    files = {path.name for path in ROOT.iterdir() if path.is_file() and not path.name.startswith(".")}
+    assert files == {"pyproject.toml", "README.md", "CHANGELOG.md", "Makefile", "requirements.lock"}
 
 
 def test_delta_tables_are_never_read_in_the_way_that_can_abort_the_process() -> None:

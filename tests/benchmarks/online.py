@@ -175,8 +175,10 @@ def _mlflow(place: Path, candidate: Any) -> Iterator[str]:
         "--env-manager",
         "local",
     ]
-    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # it starts uvicorn by that name
-    with _served(place, [*command, "--workers", "1"], "/ping", path) as url:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it starts uvicorn by that name
+    with _served(
+        place, [*command, "--workers", "1"], "/ping", {"PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlflow.db"}
+    ) as url:
         yield url
 
 
