@@ -14,7 +14,8 @@ from tasks.errors import BrokenPipeline
 def serve(name: str, host: str, port: int, workers: int | None, certificate: Path | None, key: Path | None) -> None:
     """Become the server of a pipeline's champion.
 
-    This process is replaced, so that numerical libraries are imported with as many threads as they are to have.
+    Versions that are not on this machine are brought from the embedded MLflow server, if that runs. This process is replaced, so that
+    numerical libraries are imported with as many threads as they are to have.
 
     Raises:
         UnknownPipeline: if there is no such pipeline.
@@ -22,8 +23,10 @@ def serve(name: str, host: str, port: int, workers: int | None, certificate: Pat
     pipelines.path(name)
     options = {"--host": host, "--port": port, "--workers": workers, "--certificate": certificate, "--key": key}
     given = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+    found = stack.find()
+    environment = settings.server_environment() | ({"MLFLOW_TRACKING_URI": found.mlflow_url} if found else {})
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "deployments.online", name, *given], settings.server_environment())  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", "deployments.online", name, *given], environment)  # noqa: S606
 
 
 def wanted() -> list[Service]:

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from tasks import frames, serving, settings
+from tasks import frames, serving
 from tasks.errors import RatchetError, UserError
 from tasks.ordering import from_text, order_of
 from tasks.records import Arrival, Champion, Snapshot
 from tasks.served import answers_of, raw_of
 from tasks.spec import Pipeline
-from tasks.stores import journal, kept, lake, ledger, models, spool
+from tasks.stores import journal, lake, ledger, models, spool
 from tasks.stores.kept import Loaded
 
 F = TypeVar("F", pl.DataFrame, pl.LazyFrame)
@@ -224,7 +224,7 @@ def _loaded(model: Champion | None) -> tuple[Loaded | None, str]:
     if model is None:
         return None, "the ledger does not know the version."
     try:
-        return (models.load if settings.read().mlflow_tracking_uri else kept.load)(model), ""
+        return models.load(model), ""
     except RatchetError as error:
         return None, str(error)
 

@@ -34,15 +34,17 @@ def reached(what: str) -> Iterator[None]:
     """Say what was not done, should MLflow not do it inside the block.
 
     Raises:
-        Unreachable: if MLflow does not answer, or refuses.
+        Unreachable: if no MLflow server is named, or it does not answer, or refuses.
     """
+    place = settings.read().mlflow_tracking_uri
+    if place is None:  # MLflow would make a database of its own in the working directory
+        raise Unreachable(f"No MLflow server is named that could {what}. Start one with `ratchet up`, or set MLFLOW_TRACKING_URI.")
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
 
     try:
         yield
     except (MlflowException, RequestException) as error:
-        place = settings.read().mlflow_tracking_uri
         raise Unreachable(f"MLflow at {place} did not {what}: {str(error)[:300]}. Is it up? See `ratchet doctor`.") from error
 
 

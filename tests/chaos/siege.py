@@ -15,10 +15,12 @@ from pathlib import Path
 import httpx
 
 from deployments import stack
+from infra import process
 from infra.parts import Stack
 from tasks.stores import ledger
 from tests.chaos import checker, story, world
 from tests.chaos.world import World
+from tests.waiting import until
 
 LEASE = 5.0
 ROUNDS = 12
@@ -146,6 +148,8 @@ def _signalled(pid: int | None, number: signal.Signals) -> int:
     with contextlib.suppress(ProcessLookupError):
         if pid is not None:
             os.kill(pid, number)
+            if number == signal.SIGKILL:  # it takes a moment, in which a process is taken for alive
+                until(lambda: process.started(pid) is None, f"the end of process {pid}")
             return 1
     return 0
 

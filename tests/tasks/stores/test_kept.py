@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tasks import serving
-from tasks.errors import ModelRejected
+from tasks.errors import ModelRejected, Unreachable
 from tasks.stores import kept, models
 from tests.landing import toy_rows
 from tests.stored import Stored, amounts_rows, store
@@ -23,6 +23,17 @@ ROOT = Path(kept.__file__).parents[2]
 @pytest.fixture
 def toy(home: Path, tmp_path: Path) -> Stored:
     return store("toy", toy_rows(300), tmp_path / "stored")
+
+
+def test_without_a_copy_and_a_server_nothing_is_made_in_the_working_directory(
+    toy: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(kept.place(toy.candidate.sha256))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(Unreachable, match="No MLflow server is named that could give the files of models:/m-0"):
+        models.load(toy.candidate)
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def edited(stored: Stored, text: str) -> Stored:
