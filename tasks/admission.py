@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,16 @@ def framed(rows: Admitted) -> pd.DataFrame:
     >>> framed({"a": np.array([1.0, np.nan])})["a"].tolist()
     [1.0, nan]
     """
-    return pd.DataFrame({name: pd.Series(values, dtype="str") if values.dtype == object else values for name, values in rows.items()})
+    columns = (pd.Series(values, dtype="str") if values.dtype == object else values for values in rows.values())
+    frame = pd.DataFrame(dict(enumerate(columns)))
+    frame.columns = _labels(tuple(rows)).view()  # a name that is set on them stays with this frame
+    return frame
+
+
+@lru_cache(maxsize=64)
+def _labels(names: tuple[str, ...]) -> "pd.Index[str]":
+    """Give names as a frame's labels; to make them anew takes as long as the rest of the frame."""
+    return pd.Index(names, dtype="str")
 
 
 def joined(parts: Sequence[Admitted]) -> Admitted:

@@ -63,6 +63,15 @@ def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataF
     Raises:
         BrokenPipeline: if it raises, or if its result is no frame, has other rows, or has columns that a model cannot be given.
     """
+    return cast(run_features(features, raw, name), name)
+
+
+def run_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Run the user's `features` on a raw frame and give its result as it is.
+
+    Raises:
+        BrokenPipeline: if it raises, or if its result is no frame or has other rows.
+    """
     try:
         made = features(raw)
     except Exception as error:  # whatever the user's function raises, it is that function which has to be corrected
@@ -73,6 +82,15 @@ def apply_features(features: Features, raw: pd.DataFrame, name: str) -> pd.DataF
         raise BrokenPipeline(f"features() of {name!r} gave a {type(made).__name__}; expected a pandas DataFrame.")
     if not made.index.equals(raw.index):
         raise BrokenPipeline(f"features() of {name!r} changed the rows ({len(raw)} in, {len(made)} out); keep each row and the index.")
+    return made
+
+
+def cast(made: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Cast what a user's `features` gave to what models get: float64 and `str` columns.
+
+    Raises:
+        BrokenPipeline: if a column cannot be given to a model.
+    """
     if all(dtype == np.float64 for dtype in made.dtypes) and made.columns.is_unique and all(isinstance(part, str) for part in made.columns):
         return made  # as it is for most; to put it together anew costs a request of one row half a millisecond
     return pd.DataFrame({column: _castable(name, made, column) for column in made.columns}, index=made.index)
