@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from tasks.spec import Pipeline
 
 Admitted = Mapping[str, NDArray[Any]]
 Given = Mapping[str, Sequence[Any]]
-Reader = Callable[[Sequence[Any]], NDArray[Any] | None]
+Plain = Callable[[Sequence[Any]], NDArray[Any] | None]
+Judge = Callable[[NDArray[Any]], bool]
+_EXACT = 2**53  # above it, a float64 does not tell whole numbers apart
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _SHOWN = 100
@@ -57,7 +60,10 @@ class Admission:
         self.pipeline = pipeline
         self.types = {name: types[name] for name in frames.known_in_time(pipeline)}
         self.schema = contract.for_requests(pipeline.contract, tuple(self.types))
-        self._readers = {name: _reader(dtype, self.schema.columns[name], pipeline) for name, dtype in self.types.items()}
+        self._judges = {name: _judge(dtype, self.schema.columns[name]) for name, dtype in self.types.items()}
+        self._readers = {
+            name: _reader(_PLAIN[type(self.types[name])], judge, filled=name in pipeline.impute) for name, judge in self._judges.items()
+        }
 
     def admit(self, given: Given) -> Admitted:
         """Admit columns of plain values; columns that are not the contract's are left out.
@@ -84,11 +90,18 @@ class Admission:
         if missing:
             raise Refused(f"The rows lack {missing}; the model of {self.pipeline.name!r} needs {list(self.types)}.")
         typed, failures = contract.parse(rows.select(*self.types).with_row_index("_row"), self.pipeline.contract, list(self.types))
-        broken = failures if failures.height else contract.check_requests(typed, self.schema)
-        if broken.height:
-            faults = [Fault(*row) for row in broken.sort("_row").head(_SHOWN).iter_rows()]
-            raise Refused(_told(faults[0], broken["_row"].n_unique(), rows.height), faults)
-        return arrays(typed.drop("_row").with_columns(frames.fills(self.pipeline, list(self.types))))
+        read = arrays(typed.drop("_row"))
+        if failures.height or not self._keep(read):
+            broken = failures if failures.height else contract.check_requests(typed, self.schema)
+            if broken.height:
+                faults = [Fault(*row) for row in broken.sort("_row").head(_SHOWN).iter_rows()]
+                raise Refused(_told(faults[0], broken["_row"].n_unique(), rows.height), faults)
+        fills = frames.fills(self.pipeline, list(self.types))
+        return arrays(typed.drop("_row").with_columns(fills)) if fills else read
+
+    def _keep(self, read: Admitted) -> bool:
+        """Tell whether values in the contract's types are known to keep it; pandera, which takes far longer, has to be asked otherwise."""
+        return all(judge is not None and judge(read[name]) for name, judge in self._judges.items())
 
 
 def framed(rows: Admitted) -> pd.DataFrame:
@@ -156,52 +169,71 @@ def arrays(typed: pl.DataFrame) -> Admitted:
     return {name: np.array(typed[name].to_list(), dtype=object) if name in text else frame[name].to_numpy() for name in typed.columns}
 
 
-def _reader(dtype: pl.DataType, column: Any, pipeline: Pipeline) -> Reader | None:
-    """Give what reads a column's plain values, or None for what is not plain; None where the contract asks for more than it can tell."""
+def _judge(dtype: pl.DataType, column: Any) -> Judge | None:
+    """Give what tells whether all values of a column keep the contract; None where that asks for more than is known here."""
     known = [_rule(check) for check in column.checks]
     rules = [rule for rule in known if rule is not None]
-    fill = pipeline.impute.get(column.name)
     ruled = bool(rules) and isinstance(dtype, pl.Datetime | pl.Date | pl.Boolean)
     if len(rules) < len(known) or ruled or (isinstance(dtype, pl.Datetime) and dtype.time_unit != "us"):
         return None
-    plain = _PLAIN[type(dtype)]
+    if rules and isinstance(dtype, pl.Int64):
+        rules.append(lambda array: np.abs(array) < _EXACT)
+
+    def judge(array: NDArray[Any]) -> bool:
+        missing = _missing(array)
+        if missing.any():
+            return bool(column.nullable) and all(rule(array[~missing]).all() for rule in rules)
+        return all(rule(array).all() for rule in rules)
+
+    return judge
+
+
+def _reader(plain: Plain, judge: Judge | None, *, filled: bool) -> Plain | None:
+    """Give what reads a column's plain values, or None for what is not plain or may not keep the contract, or is `filled` in where it is missing."""
+    if judge is None:
+        return None
 
     def read(values: Sequence[Any]) -> NDArray[Any] | None:
         array = plain(values)
-        if array is None:
+        if array is None or not judge(array) or (filled and _missing(array).any()):
             return None
-        missing = array == None if array.dtype == object else np.isnat(array) if array.dtype.kind == "M" else np.isnan(array)  # noqa: E711
-        if missing.any():
-            if fill is not None or not column.nullable or not all(rule(array[~missing]).all() for rule in rules):
-                return None
-            return array
-        return array if all(rule(array).all() for rule in rules) else None
+        return array
 
     return read
 
 
+def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (
+        array == None if array.dtype == object else np.isnat(array) if array.dtype.kind == "M" else np.isnan(array)  # noqa: E711
+    )
+    return found
+
+
 def _floats(values: Sequence[Any]) -> NDArray[Any] | None:
-    if not all(type(value) is float or type(value) is int or value is None for value in values):
-        return None
-    try:
-        array = np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None
-    return array if not np.isinf(array).any() else None
+    array = _numbers_of(values, {float, int, NoneType})
+    return array if array is not None and not np.isinf(array).any() else None
 
 
 def _whole(values: Sequence[Any]) -> NDArray[Any] | None:
-    if not all((type(value) is int and abs(value) < 2**53) or value is None for value in values):
+    array = _numbers_of(values, {int, NoneType})
+    return array if array is not None and not (np.abs(array) >= _EXACT).any() else None
+
+
+def _numbers_of(values: Sequence[Any], kinds: set[type]) -> NDArray[Any] | None:
+    if not set(map(type, values)) <= kinds:
         return None
-    return np.array(values, dtype=np.float64)
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
 
 
 def _truth(values: Sequence[Any]) -> NDArray[Any] | None:
-    return np.array(values, dtype=np.float64) if all(type(value) is bool or value is None for value in values) else None
+    return _numbers_of(values, {bool, NoneType})
 
 
 def _texts(values: Sequence[Any]) -> NDArray[Any] | None:
-    if not all(type(value) is str or value is None for value in values):
+    if not set(map(type, values)) <= {str, NoneType}:
         return None
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -221,7 +253,7 @@ def _days(values: Sequence[Any]) -> NDArray[Any] | None:
     return _moments(values, _DAY)
 
 
-_PLAIN: Mapping[type, Reader] = {
+_PLAIN: Mapping[type, Plain] = {
     pl.Float64: _floats,
     pl.Int64: _whole,
     pl.Boolean: _truth,

@@ -18,7 +18,9 @@ LEAVES = 64  # most of a tree: one bit each
 LARGEST = 64 << 20  # bytes of all masks
 ROWS = 512  # that are looked up at once, so that what they need stays near the processor
 _ALL = np.uint64(2**64 - 1)
-_Splits = tuple[int, NDArray[np.float64], NDArray[np.uint64]]  # a feature's place, its thresholds, and the masks below, between and above them
+_Splits = tuple[
+    int, NDArray[np.float64], NDArray[np.uint64]
+]  # a feature's place, its thresholds, and the masks below, between and above them
 
 
 def quickened(estimator: Any) -> Any:
@@ -60,7 +62,8 @@ def _leaves(splits: Sequence[_Splits], rows: NDArray[np.float64], trees: int) ->
         column = rows[:, feature]
         passed = np.where(np.isnan(column), len(thresholds) + 1, thresholds.searchsorted(column))
         possible &= masks[passed]
-    return np.bitwise_count((possible - np.uint64(1)) & ~possible)
+    leftmost: NDArray[np.uint8] = np.bitwise_count((possible - np.uint64(1)) & ~possible)
+    return leftmost
 
 
 def _splits(trees: Sequence[NDArray[Any]]) -> Iterator[_Splits]:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +11,8 @@ import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import admission, boosting, contract, frames
-from tasks.admission import Admission, Admitted
+from tasks import boosting, contract, frames
+from tasks.admission import Admission, Admitted, framed
 from tasks.errors import UserError
 from tasks.spec import Pipeline
 
@@ -89,10 +89,11 @@ class Bare:
 
 @dataclass(frozen=True)
 class Answerer:
-    """A model made ready to answer requests; `bare` stands in for its estimator where that gives the same answers."""
+    """A model made ready to answer requests; `bare` stands in for its estimator where that gives the same answers to the rows of its `trial`."""
 
     model: Model
     admission: Admission
+    trial: Admitted
     bare: Bare | None = None
 
     def answer(self, rows: Admitted) -> dict[str, NDArray[Any]]:
@@ -101,7 +102,7 @@ class Answerer:
         Raises:
             BrokenPipeline: if the features do not run on these rows, or are not those that the model was trained on.
         """
-        raw = admission.framed(rows)
+        raw = framed(rows)
         if self.bare is None:
             return frames.answers_of(self.model.pipeline, self.model.estimator, features_of(self.model, raw))
         return frames.answers_of(self.model.pipeline, self.bare.estimator, self.bare.matrix(self.model, raw))
@@ -113,17 +114,17 @@ def answerer(model: Model, trial: pl.DataFrame) -> Answerer:
     To look names up and to copy a frame takes scikit-learn as long as to predict one row, and to call the trees of a boosting one by one longer.
     A model that picks its inputs by name, or answers otherwise by the last bit, is given frames.
     """
-    ready = Answerer(model, Admission(model.pipeline))
-    if set(model.columns.values()) != {"float64"} or trial.is_empty() or not hasattr(model.estimator, "feature_names_in_"):
+    admission = Admission(model.pipeline)
+    ready = Answerer(model, admission, {} if trial.is_empty() else admission.examine(trial))
+    if set(model.columns.values()) != {"float64"} or not ready.trial or not hasattr(model.estimator, "feature_names_in_"):
         return ready
-    rows = ready.admission.examine(trial)
-    expected, names = ready.answer(rows), pd.Index(list(model.columns), dtype="str")
+    expected, names = ready.answer(ready.trial), pd.Index(list(model.columns), dtype="str")
     for make in (boosting.quickened, copy.copy):
         with suppress(ValueError, TypeError, AttributeError, IndexError):
             estimator = make(model.estimator)
             del estimator.feature_names_in_
-            quick = Answerer(model, ready.admission, Bare(estimator, names))
-            if _alike(quick.answer(rows), expected):
+            quick = replace(ready, bare=Bare(estimator, names))
+            if _alike(quick.answer(ready.trial), expected):
                 return quick
     return ready
 

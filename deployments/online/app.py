@@ -101,6 +101,7 @@ async def answered(service: Service, request: Request) -> Response:
     """Answer a request for predictions, and count it."""
     began = time.perf_counter()
     outcome = Outcome()
+    service.under_way += 1
     try:
         response = await _predicted(service, request, outcome)
     except Unsupported as error:
@@ -123,6 +124,8 @@ async def answered(service: Service, request: Request) -> Response:
     except Exception as error:  # the model's own code may raise anything; the request fails, and the server goes on
         logger.error("A request could not be predicted: %s", failure(error))
         response = replies.problem(500, "model", "The model failed on these rows; the server's log names the kind of error.")
+    finally:
+        service.under_way -= 1
     rows = outcome.rows if response.status_code == 200 else 0
     service.meters.count(outcome.version, response.status_code, rows, time.perf_counter() - began)
     return response

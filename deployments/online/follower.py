@@ -36,11 +36,11 @@ class Follower:
     """Follows one pipeline's champion, and what waits for approval where it takes part in a rollout.
 
     With a `mode`, "shadow" or "canary", what waits for approval takes part in a trial. `current` answers; None before any version could be
-    loaded. `held` is the version on trial. `away` says why the ledger does not answer.
+    loaded. `held` is the version on trial. A version is brought in while the process is not `busy`. `away` says why the ledger does not answer.
     """
 
-    def __init__(self, name: str, note: Note, mode: str | None = None) -> None:
-        self.name, self._mode = name, mode
+    def __init__(self, name: str, note: Note, mode: str | None = None, busy: Callable[[], bool] = lambda: False) -> None:
+        self.name, self._mode, self._busy = name, mode, busy
         self.current: Active | None = None
         self.held: Active | None = None
         self.refused: Refusal | None = None
@@ -118,7 +118,7 @@ class Follower:
         if before is not None and known and time.monotonic() - before.at < AGAIN:
             return None
         try:
-            return versions.bring(champion)
+            return versions.bring(champion, self._busy)
         except (RatchetError, OSError) as error:
             why = versions.explained(error)
         if not known:
@@ -132,7 +132,7 @@ class Follower:
         if last is None or last.sha256 == refused.sha256:
             return
         try:
-            self.current = versions.bring(last)
+            self.current = versions.bring(last, self._busy)
         except (RatchetError, OSError) as error:
             logger.error("Version %d, which served here last, is refused too: %s", last.version, error)
 

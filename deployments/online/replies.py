@@ -33,9 +33,9 @@ def predictions(active: Active, request: str, answers: Answers, wanted: str) -> 
 
 
 def _json(active: Active, request: str, answers: Answers) -> bytes:
-    names = list(answers)
-    rows = zip(*(values.tolist() for values in answers.values()), strict=True)
-    made = [{"id": f"{request}-{place}", **dict(zip(names, row, strict=True))} for place, row in enumerate(rows)]
+    names, columns = ["id", *answers], [values.tolist() for values in answers.values()]
+    ids = [f"{request}-{place}" for place in range(len(columns[0]))]
+    made = [dict(zip(names, row, strict=True)) for row in zip(ids, *columns, strict=True)]
     told = {"pipeline": active.champion.pipeline, "version": active.version, "decision": active.champion.cycle, "request": request}
     return orjson.dumps({**told, "predictions": made})
 

@@ -77,9 +77,12 @@ class Service:
     def __init__(self, name: str, spec: Pipeline | None, url: str) -> None:
         self.name, self.server = name, ledger.holder()
         self.limits = spec.serving if spec else Serving()
+        self.under_way = 0  # requests
         self._log = PredictionLog(spec, self.server) if spec else None
         self.reporter = Reporter(name, self.server, url, self.state)
-        self.follower = Follower(name, self.reporter.note, self.limits.rollout.mode if self.limits.rollout else None)
+        self.follower = Follower(
+            name, self.reporter.note, self.limits.rollout.mode if self.limits.rollout else None, lambda: self.under_way > 0
+        )
         self.scorer, self.trials = Scorer(), Scorer()
         self.meters = Meters(name, self._now)
         self._tallies: Tallies | None = None

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from tasks.serving import Answerer, answerer
 from tasks.stores import kept
 
 FETCH_LIMIT = 300.0  # seconds
+SOON = 0.0001  # seconds after which the thread that loads a version gives the interpreter to another
+PAUSE, PATIENCE = 0.0005, 1.0  # seconds that it stands still at a time, and in all
 ALONE = 8  # golden rows that are also asked for by themselves
 
 
@@ -47,19 +51,49 @@ class Active:
         return self.answerer.answer(rows)
 
 
-def bring(champion: Champion) -> Active:
-    """Load a version and try it.
+def bring(champion: Champion, busy: Callable[[], bool] = lambda: False) -> Active:
+    """Load a version and try it, and stand still for a while whenever the process is `busy` with something else.
 
     Raises:
         ModelRejected: if its bytes are others than the ledger's, or it does not load, or does not answer its golden rows with finite figures.
         Unreachable: if there is no local copy, and the registry does not give one.
     """
-    gc.disable()
-    try:
+    with _giving_way(busy):
         return _brought(champion)
+
+
+@contextmanager
+def _giving_way(busy: Callable[[], bool]) -> Iterator[None]:
+    """Let requests go first: whenever this thread calls a function, which it does all the time, it looks whether there are any.
+
+    Threads share one interpreter by turns, and pandas and pyarrow give it away several times a request. What would have to be waited for each
+    time is this thread's turn, so that a request took three times as long while a version is loaded.
+    """
+    patience = Patience(busy)
+    before = sys.getswitchinterval(), sys.getprofile()
+    sys.setswitchinterval(SOON)
+    gc.disable()
+    sys.setprofile(patience.wait)
+    try:
+        yield
     finally:  # what a model is made of stays: to look for garbage among it would hold a request up
+        sys.setprofile(before[1])
         gc.freeze()
         gc.enable()
+        sys.setswitchinterval(before[0])
+
+
+class Patience:
+    """Waits as long as something is `busy`, but only so long in all: it may be so all the time."""
+
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self.busy, self.left = busy, PATIENCE
+
+    def wait(self, *_: Any) -> None:
+        """Wait a little."""
+        while self.left > 0 and self.busy():
+            time.sleep(PAUSE)
+            self.left -= PAUSE
 
 
 def _brought(champion: Champion) -> Active:
@@ -81,9 +115,9 @@ def _brought(champion: Champion) -> Active:
 
 def _tried(active: Active) -> Active:
     """Ask a version about its golden rows, all at once and some by themselves."""
-    if active.golden.is_empty():
+    rows = active.answerer.trial
+    if not rows:
         return active
-    rows = active.answerer.admission.examine(active.golden)
     places = range(min(ALONE, admission.count(rows)))
     whole = active.answer(rows)
     alone = [active.answer({name: values[place : place + 1] for name, values in rows.items()}) for place in places]

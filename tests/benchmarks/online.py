@@ -22,6 +22,7 @@ from tests.benchmarks.cycle import fresh_home
 from tests.benchmarks.measure import console, spread, tell
 
 SECONDS, STEADY = 3.0, 50.0  # seconds of a round; requests a second of a steady load
+APART = 2.5  # seconds between two changes of versions
 AROUND = 0.25  # seconds before and after a change of versions that count as of it
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
@@ -84,9 +85,7 @@ def swaps(count: int) -> None:
             for version in range(2, count + 2):
                 changed.append(time.time())
                 enthrone(candidates[version % 2], version)
-                while _json(f"{url}/readyz")["version"] != version:
-                    time.sleep(0.05)
-                time.sleep(1.0)
+                time.sleep(APART)
             client.terminate()
             found = json.loads(client.communicate()[0])
     _told_swaps(found, changed)
