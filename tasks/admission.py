@@ -1,19 +1,17 @@
 """Admission: the rows of a request held against the contract, as `contract` does it, and quick where there are few of them.
 
 What was admitted is a mapping from column to array, in the contract's order: numbers and truth values as float64, text as objects, moments as
-datetime64[us]; missing values are NaN, None and NaT, filled in where the pipeline imputes them. `framed` makes of it what users' functions get.
+datetime64[us]; missing values are NaN, None and NaT, filled in where the pipeline imputes them. `frames.of` makes of it what users' functions get.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import NoneType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 
@@ -104,24 +102,6 @@ class Admission:
         return all(judge is not None and judge(read[name]) for name, judge in self._judges.items())
 
 
-def framed(rows: Admitted) -> pd.DataFrame:
-    """Make of admitted rows the frame that users' functions get, equal to what `frames.to_pandas` makes.
-
-    >>> framed({"a": np.array([1.0, np.nan])})["a"].tolist()
-    [1.0, nan]
-    """
-    columns = (pd.Series(values, dtype="str") if values.dtype == object else values for values in rows.values())
-    frame = pd.DataFrame(dict(enumerate(columns)))
-    frame.columns = _labels(tuple(rows)).view()  # a name that is set on them stays with this frame
-    return frame
-
-
-@lru_cache(maxsize=64)
-def _labels(names: tuple[str, ...]) -> "pd.Index[str]":
-    """Give names as a frame's labels; to make them anew takes as long as the rest of the frame."""
-    return pd.Index(names, dtype="str")
-
-
 def joined(parts: Sequence[Admitted]) -> Admitted:
     """Put the rows of several requests one after the other."""
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -180,9 +160,11 @@ def _judge(dtype: pl.DataType, column: Any) -> Judge | None:
         rules.append(lambda array: np.abs(array) < _EXACT)
 
     def judge(array: NDArray[Any]) -> bool:
-        missing = _missing(array)
-        if missing.any():
-            return bool(column.nullable) and all(rule(array[~missing]).all() for rule in rules)
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            missing = _missing(array)
+            if missing.any() and not column.nullable or array.dtype.kind == "f" and np.isinf(array).any():
+                return False
+            array = array[~missing]
         return all(rule(array).all() for rule in rules)
 
     return judge
@@ -210,8 +192,7 @@ def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _floats(values: Sequence[Any]) -> NDArray[Any] | None:
-    array = _numbers_of(values, {float, int, NoneType})
-    return array if array is not None and not np.isinf(array).any() else None
+    return _numbers_of(values, {float, int, NoneType})
 
 
 def _whole(values: Sequence[Any]) -> NDArray[Any] | None:

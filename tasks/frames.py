@@ -4,6 +4,7 @@ Raw rows become a pandas frame without target and hindsight: numbers and boolean
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandera.errors
 import pandera.pandas as pa
 import polars as pl
 from numpy.typing import NDArray
+from pandas.api.internals import create_dataframe_from_blocks  # type: ignore[import-not-found]
 
 from tasks import contract
 from tasks.errors import BrokenPipeline
@@ -40,6 +42,31 @@ def _series(column: pl.Series) -> "pd.Series[Any]":
     if column.dtype == pl.String:
         return pd.Series(column.to_list(), dtype="str")
     return pd.Series(column.to_numpy())
+
+
+def of(columns: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
+    """Give what `to_pandas` gives, of arrays of one length: numbers as float64, text as objects, moments as datetime64[us].
+
+    It is put together from blocks: column by column that takes a tenth of a millisecond, as long as much of what is done with one row.
+
+    >>> of({"a": np.array([1.0, np.nan])})["a"].tolist()
+    [1.0, nan]
+    """
+    arrays, blocks = list(columns.values()), []
+    for kind in "fM":
+        places = [place for place, values in enumerate(arrays) if values.dtype.kind == kind]
+        if places:
+            blocks.append((np.array([arrays[place] for place in places]), np.array(places)))
+    texts = [(pd.array(values, dtype="str"), np.array([place])) for place, values in enumerate(arrays) if values.dtype.kind == "O"]
+    labels = _labels(tuple(columns)).view()  # a name that is set on them stays with this frame
+    made: pd.DataFrame = create_dataframe_from_blocks([*blocks, *texts], index=pd.RangeIndex(len(arrays[0])), columns=labels)
+    return made
+
+
+@lru_cache(maxsize=64)
+def _labels(names: tuple[str, ...]) -> "pd.Index[str]":
+    """Give names as a frame's labels; to make them anew takes longer than the rest of the frame."""
+    return pd.Index(names, dtype="str")
 
 
 def fills(pipeline: Pipeline, columns: Collection[str]) -> list[pl.Expr]:

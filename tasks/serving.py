@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tasks import boosting, contract, frames
-from tasks.admission import Admission, Admitted, framed
+from tasks.admission import Admission, Admitted
 from tasks.errors import UserError
 from tasks.spec import Pipeline
 
@@ -102,7 +102,7 @@ class Answerer:
         Raises:
             BrokenPipeline: if the features do not run on these rows, or are not those that the model was trained on.
         """
-        raw = framed(rows)
+        raw = frames.of(rows)
         if self.bare is None:
             return frames.answers_of(self.model.pipeline, self.model.estimator, features_of(self.model, raw))
         return frames.answers_of(self.model.pipeline, self.bare.estimator, self.bare.matrix(self.model, raw))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from deployments.online import bodies, meters, replies, schema
 from deployments.online.bodies import Late, TooMuch, Unsupported
@@ -25,6 +26,7 @@ from tasks.errors import BrokenPipeline
 from tasks.services import Serving
 from tasks.spec import Pipeline
 
+PREDICT = "/v1/predict"
 logger = logging.getLogger("ratchet.serve")
 
 
@@ -44,7 +46,20 @@ def create(name: str, spec: Pipeline | None, url: str, required: bool) -> Guard:
         return schema.describe(plain(), name, service.follower.current, service.limits.private, required or tokens.asked_for)
 
     plain, app.openapi = app.openapi, described  # type: ignore[method-assign]
-    return Guard(app, tokens, service.limits.concurrency, required)
+    return Guard(_straight(app, service), tokens, service.limits.concurrency, required)
+
+
+def _straight(app: FastAPI, service: Service) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Answer predictions before all else: on its way through FastAPI's layers, none of which they need, a request takes twice as long."""
+
+    async def straight(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
+            response = await answered(service, Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return straight
 
 
 def _living(service: Service) -> Any:
@@ -66,7 +81,7 @@ def _add_routes(app: FastAPI, service: Service, may_know: Callable[[Request], bo
     async def unknown(_: Request, error: HTTPException) -> Response:
         return replies.problem(error.status_code, "http", str(error.detail), headers=error.headers)
 
-    app.add_route("/v1/predict", predict, methods=["POST"], include_in_schema=False)
+    app.add_route(PREDICT, predict, methods=["POST"], include_in_schema=False)
     app.add_exception_handler(HTTPException, unknown)  # type: ignore[arg-type]
 
     @app.get("/v1/model", responses=schema.problems())  # type: ignore[arg-type]

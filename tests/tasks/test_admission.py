@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from tasks import frames
-from tasks.admission import Admission, Refused, framed, joined
+from tasks.admission import Admission, Refused, joined
 from tasks.spec import Candidate, Gate, Holdout, Pipeline
 
 
@@ -121,8 +121,8 @@ def test_the_frame_is_the_one_that_training_makes() -> None:
         for name, dtype in ADMISSION.types.items()
     }
     expected = frames.to_pandas(pl.DataFrame(typed).with_columns(frames.fills(PIPELINE, list(ADMISSION.types))))
-    pd.testing.assert_frame_equal(framed(ADMISSION.admit(asked)), expected)
-    assert framed(ADMISSION.admit(asked))["filled"].tolist() == [1.25, 7.5]
+    pd.testing.assert_frame_equal(frames.of(ADMISSION.admit(asked)), expected)
+    assert frames.of(ADMISSION.admit(asked))["filled"].tolist() == [1.25, 7.5]
 
 
 def test_every_fault_is_named_with_its_row_and_column() -> None:
@@ -155,7 +155,7 @@ def test_columns_of_different_lengths_are_refused() -> None:
 def test_requests_put_together_are_their_rows_in_order() -> None:
     one, two = ADMISSION.admit(columns(GOOD)), ADMISSION.admit(columns({**GOOD, "size": 9, "colour": "green"}))
     assert joined([one, two])["size"].tolist() == [3, 9]
-    assert framed(joined([one, two]))["colour"].tolist() == ["red", "green"]
+    assert frames.of(joined([one, two]))["colour"].tolist() == ["red", "green"]
 
 
 def pipeline_of(contract: Any) -> Pipeline:
