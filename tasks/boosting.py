@@ -18,9 +18,7 @@ LEAVES = 64  # most of a tree: one bit each
 LARGEST = 64 << 20  # bytes of all masks
 ROWS = 512  # that are looked up at once, so that what they need stays near the processor
 _ALL = np.uint64(2**64 - 1)
-_Splits = tuple[
-    int, NDArray[np.float64], NDArray[np.uint64]
-]  # a feature's place, its thresholds, and the masks below, between and above them
+_Splits = tuple[int, NDArray[np.float64], NDArray[np.uint64]]  # the place of a feature, its thresholds and masks
 
 
 def quickened(estimator: Any) -> Any:
@@ -34,14 +32,17 @@ def quickened(estimator: Any) -> Any:
     """
     if estimator._preprocessor is not None:
         raise ValueError("The boosting encodes categories by itself; only one of numbers alone can be quickened.")
+    trees = [tree.nodes for iteration in estimator._predictors for tree in iteration]
+    leaves = [int(nodes["is_leaf"].sum()) for nodes in trees]
+    if max(leaves) > LEAVES or sum(leaves) * len(trees) * 8 > LARGEST:
+        raise ValueError(f"A tree has more than {LEAVES} leaves, or the trees have too many splits in all.")
     quick = copy.copy(estimator)
-    quick._raw_predict = _raw(estimator)
+    quick._raw_predict = _raw(estimator, trees)
     return quick
 
 
-def _raw(estimator: Any) -> Callable[..., NDArray[np.float64]]:
+def _raw(estimator: Any, trees: Sequence[NDArray[Any]]) -> Callable[..., NDArray[np.float64]]:
     """Give what stands in for the estimator's `_raw_predict`: the baseline and the leaves' values, added up tree by tree."""
-    trees = [tree.nodes for iteration in estimator._predictors for tree in iteration]
     splits, values = list(_splits(trees)), _values(trees)
     first = np.arange(len(trees)) * LEAVES
     baseline = estimator._baseline_prediction.reshape(1, 1, -1)
@@ -79,8 +80,6 @@ def _splits(trees: Sequence[NDArray[Any]]) -> Iterator[_Splits]:
         raise ValueError("The nodes of a tree stand in another order than from left to right.")
     before = np.cumsum(np.concatenate([[0], nodes["is_leaf"]]))
     behind = (before[right] - before[left]).astype(np.uint64)
-    if behind.max(initial=0) >= LEAVES or len(split) * len(trees) * 8 > LARGEST:
-        raise ValueError(f"A tree has more than {LEAVES} leaves, or the trees have too many splits in all.")
     mask = ~(((np.uint64(1) << behind) - np.uint64(1)) << (before[left] - before[start[split]]).astype(np.uint64))
     for feature in np.unique(nodes["feature_idx"][split]):
         own = np.flatnonzero(nodes["feature_idx"][split] == feature)

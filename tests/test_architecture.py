@@ -32,6 +32,7 @@ PARTS = {
     "tasks.card",
     "tasks.charts",
     "tasks.blocks",
+    "tasks.boosting",
     "tasks.contract",
     "tasks.curves",
     "tasks.document",

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,27 +39,28 @@ def create(name: str, spec: Pipeline | None, url: str, required: bool) -> Guard:
     tokens = Tokens(settings.read().tokens)
     tokens.names()  # a file that cannot be used ends the server here, and not its first request
     app = FastAPIOffline(title=f"Ratchet: {name}", version="1", redoc_url=None, lifespan=_living(service))
-    app.state.service = service
     _add_routes(app, service, lambda request: _may_know(request, tokens, required))
 
     def described() -> dict[str, Any]:
         return schema.describe(plain(), name, service.follower.current, service.limits.private, required or tokens.asked_for)
 
     plain, app.openapi = app.openapi, described  # type: ignore[method-assign]
-    return Guard(_straight(app, service), tokens, service.limits.concurrency, required)
+    return Guard(Straight(app, service), tokens, service.limits.concurrency, required)
 
 
-def _straight(app: FastAPI, service: Service) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Answer predictions before all else: on its way through FastAPI's layers, none of which they need, a request takes twice as long."""
+class Straight:
+    """Answers predictions before all else: on its way through FastAPI's layers, none of which they need, a request takes twice as long."""
 
-    async def straight(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: FastAPI, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for predictions, and pass all else on."""
         if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
-            response = await answered(service, Request(scope, receive))
+            response = await answered(self.service, Request(scope, receive))
             await response(scope, receive, send)
         else:
-            await app(scope, receive, send)
-
-    return straight
+            await self.app(scope, receive, send)
 
 
 def _living(service: Service) -> Any:

@@ -402,7 +402,7 @@ def test_a_page_that_names_itself_as_this_machine_is_not_answered(mine: TestClie
 def test_what_the_ledger_knows_of_a_server_is_gone_when_it_ends(home: Path, tmp_path: Path) -> None:
     enthrone(store("sorts", sorts_rows(), tmp_path / "stored").candidate, 1)
     with client("sorts") as found:
-        service: Service = found.app.app.state.service  # type: ignore[attr-defined]
+        service: Service = found.app.app.service  # type: ignore[attr-defined]
         told = until(lambda: ledger.servers("sorts"), "the ledger is told")
         assert [(one.server, one.state["version"]) for one in told] == [(service.server, 1)]
     assert ledger.servers("sorts") == ()
