@@ -167,7 +167,11 @@ def read_staged(prepared: Prepared, start: int, stop: int) -> tuple[pd.DataFrame
 def predictions_of(pipeline: Pipeline, model: Any, features: pd.DataFrame) -> pl.DataFrame:
     """Predict: column `predicted` (the label or value) and, where the model has probabilities, `p_<class>` for each class.
 
-    A binary target has one probability, `p_1`. Labels are as in `target_of`.
+    A binary target has one probability, `p_1`. Labels are as in `target_of`. A regression whose model has a method `predict_interval`, which gives
+    the lower and the upper end for each row as an array of shape (rows, 2), has the columns `low` and `high`.
+
+    Raises:
+        BrokenPipeline: if `predict_interval` gives an array of another shape.
     """
     return pl.DataFrame(answers_of(pipeline, model, features))
 
@@ -175,7 +179,7 @@ def predictions_of(pipeline: Pipeline, model: Any, features: pd.DataFrame) -> pl
 def answers_of(pipeline: Pipeline, model: Any, features: Any) -> dict[str, NDArray[Any]]:
     """Give the columns of `predictions_of` as arrays; `features` is whatever the model takes."""
     if pipeline.kind == "regression":
-        return {"predicted": np.asarray(model.predict(features), dtype=np.float64)}
+        return {"predicted": np.asarray(model.predict(features), dtype=np.float64), **_interval(pipeline, model, features)}
     if not hasattr(model, "predict_proba"):
         return {"predicted": model.predict(features)}
     chances, classes = model.predict_proba(features), list(model.classes_)
@@ -184,6 +188,17 @@ def answers_of(pipeline: Pipeline, model: Any, features: Any) -> dict[str, NDArr
         return {"predicted": (positive >= 0.5).astype(np.int64), "p_1": positive}
     columns = {f"p_{label}": chances[:, place] for place, label in enumerate(classes)}
     return {"predicted": np.array(classes)[chances.argmax(axis=1)], **columns}
+
+
+def _interval(pipeline: Pipeline, model: Any, features: Any) -> dict[str, NDArray[Any]]:
+    if not hasattr(model, "predict_interval"):
+        return {}
+    ends = np.asarray(model.predict_interval(features), dtype=np.float64)
+    if ends.shape != (len(features), 2):
+        raise BrokenPipeline(
+            f"predict_interval() of {pipeline.name!r} gave an array of shape {ends.shape}; expected {(len(features), 2)}: two ends a row."
+        )
+    return {"low": ends[:, 0], "high": ends[:, 1]}
 
 
 def changed(pipeline: Pipeline, truth: NDArray[Any], ours: pl.DataFrame, theirs: pl.DataFrame) -> float | None:

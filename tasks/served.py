@@ -171,4 +171,4 @@ def is_answer(column: str) -> bool:
     >>> is_answer("_p_1"), is_answer("_as_int64__predicted"), is_answer("_prediction"), is_answer("p_1")
     (True, True, False, False)
     """
-    return _base(column) == "_predicted" or _base(column).startswith("_p_")
+    return _base(column) in ("_predicted", "_low", "_high") or _base(column).startswith("_p_")

@@ -58,6 +58,9 @@ class Candidate:
 
     With a `search` (parameter name to the values to try), `trials` settings are drawn and the best on the newest part of the
     training rows is fitted on all of them. A name of the estimator's parameters is written as in `set_params`.
+
+    A regression's estimator may have a method `predict_interval(features)` that gives the lower and the upper end of each row, shape (rows, 2):
+    they are answered, logged and written beside each prediction as `low` and `high`.
     """
 
     name: str

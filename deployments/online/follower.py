@@ -9,10 +9,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from deployments.online import versions
-from deployments.online.versions import Active
+from deployments.online.versions import Active, Overtaken
 from tasks.errors import RatchetError
 from tasks.records import Champion
 from tasks.stores import ledger
@@ -118,7 +119,9 @@ class Follower:
         if before is not None and known and time.monotonic() - before.at < AGAIN:
             return None
         try:
-            return versions.bring(champion, self._busy)
+            return versions.bring(champion, self._busy, self._wanting())
+        except Overtaken:
+            return None
         except (RatchetError, OSError) as error:
             why = versions.explained(error)
         if not known:
@@ -126,13 +129,24 @@ class Follower:
             self._note("refused", champion, why)
         return Refusal(champion, why, time.monotonic())
 
+    def _wanting(self) -> Callable[[], bool]:
+        """Give what tells whether the ledger has the champion that it has now, and this server is to follow it, still."""
+
+        def found() -> Champion | None:
+            with suppress(RatchetError, OSError):
+                return ledger.champion(self.name)
+            return None
+
+        now = found()
+        return lambda: not self._stop.is_set() and (now is None or found() in (now, None))
+
     def _fall_back(self, refused: Champion) -> None:
         """Start with the last good version of this machine where the champion is not to be had."""
         last = versions.remembered(self.name)
         if last is None or last.sha256 == refused.sha256:
             return
         try:
-            self.current = versions.bring(last, self._busy)
+            self.current = versions.bring(last, self._busy, self._wanting())
         except (RatchetError, OSError) as error:
             logger.error("Version %d, which served here last, is refused too: %s", last.version, error)
 

@@ -128,12 +128,13 @@ def _row(admission: Admission) -> dict[str, Any]:
 
 
 def _reply() -> dict[str, Any]:
-    one = {"type": "object", "properties": {"id": {"type": "string"}, "predicted": {}}, "required": ["id", "predicted"]}
-    told = {"pipeline": {"type": "string"}, "version": {"type": "integer"}, "decision": {"type": "integer"}, "request": {"type": "string"}}
+    told = {"id": {"type": "string"}, "predicted": {}, "low": {"type": "number"}, "high": {"type": "number"}}
+    one = {"type": "object", "properties": told, "required": ["id", "predicted"]}
+    whole = {"pipeline": {"type": "string"}, "version": {"type": "integer"}, "decision": {"type": "integer"}, "request": {"type": "string"}}
     return {
         "type": "object",
-        "properties": {**told, "predictions": {"type": "array", "items": one}},
-        "required": [*told, "predictions"],
+        "properties": {**whole, "predictions": {"type": "array", "items": one}},
+        "required": [*whole, "predictions"],
     }
 
 

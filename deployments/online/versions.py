@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tasks.records import Champion
 from tasks.serving import Answerer, answerer
 from tasks.stores import kept
 
-FETCH_LIMIT = 300.0  # seconds
+FETCH_LIMIT, LOOK = 300.0, 1.0  # seconds that files may take to come, and after which it is seen whether they are still wanted
 SOON = 0.0001  # seconds after which the thread that loads a version gives the interpreter to another
 PAUSE, PATIENCE = 0.0005, 1.0  # seconds that it stands still at a time, and in all
 ALONE = 8  # golden rows that are also asked for by themselves
@@ -51,15 +52,20 @@ class Active:
         return self.answerer.answer(rows)
 
 
-def bring(champion: Champion, busy: Callable[[], bool] = lambda: False) -> Active:
+class Overtaken(RatchetError):
+    """A version that is not wanted any more, before its files had come."""
+
+
+def bring(champion: Champion, busy: Callable[[], bool] = lambda: False, wanted: Callable[[], bool] = lambda: True) -> Active:
     """Load a version and try it, and stand still for a while whenever the process is `busy` with something else.
 
     Raises:
+        Overtaken: if it is not `wanted` any more while the registry is waited for.
         ModelRejected: if its bytes are others than the ledger's, or it does not load, or does not answer its golden rows with finite figures.
         Unreachable: if there is no local copy, and the registry does not give one.
     """
     with _giving_way(busy):
-        return _brought(champion)
+        return _brought(champion, wanted)
 
 
 @contextmanager
@@ -96,10 +102,10 @@ class Patience:
             self.left -= PAUSE
 
 
-def _brought(champion: Champion) -> Active:
+def _brought(champion: Champion, wanted: Callable[[], bool]) -> Active:
     kept.prepare_to_load()
     if kept.verified(champion.sha256) is None:
-        _fetch(champion)
+        _fetch(champion, wanted)
     try:
         loaded = kept.load(champion)
         active = _tried(Active(champion, answerer(loaded, loaded.golden), loaded.golden))
@@ -139,18 +145,33 @@ def undefined(answers: Mapping[str, NDArray[Any]]) -> list[str]:
     return [name for name, values in answers.items() if values.dtype.kind == "f" and not np.isfinite(values).all()]
 
 
-def _fetch(champion: Champion) -> None:
+def _fetch(champion: Champion, wanted: Callable[[], bool]) -> None:
     """Bring the files into the local copies, in a process of its own: MLflow takes seconds to import, in which nothing would be answered."""
     command = [sys.executable, "-m", "deployments.online.fetching", json.dumps(asdict(champion))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ModelRejected(
-            f"The files of {champion.model_uri} did not come within {FETCH_LIMIT:.0f} s; they are asked for again."
-        ) from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said) as process:
+        try:
+            _await(process, champion, wanted)
+        finally:
+            process.kill()  # it puts the files where they belong all at once, or not at all
+        said.seek(0)
+        last = (said.read().decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    if process.returncode:
         raise ModelRejected(f"The files of {champion.model_uri} could not be brought: {last[:500]}")
+
+
+def _await(process: "subprocess.Popen[bytes]", champion: Champion, wanted: Callable[[], bool]) -> None:
+    limit = time.monotonic() + FETCH_LIMIT
+    while True:
+        try:
+            process.wait(LOOK)
+            return
+        except subprocess.TimeoutExpired as error:
+            if not wanted():
+                raise Overtaken(f"Version {champion.version} is not wanted any more; its files are not waited for.") from error
+            if time.monotonic() > limit:
+                raise ModelRejected(
+                    f"The files of {champion.model_uri} did not come within {FETCH_LIMIT:.0f} s; they are asked for again."
+                ) from error
 
 
 def remember(champion: Champion) -> None:

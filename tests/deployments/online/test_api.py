@@ -23,8 +23,9 @@ from deployments.online.service import Service
 from flows import pipelines
 from tasks import score
 from tasks.errors import BadSetting
+from tasks.served import answers_of
 from tasks.services import Serving
-from tasks.stores import ledger
+from tasks.stores import journal, ledger
 from tests.servers.online import enthrone
 from tests.stored import amounts_rows, sorts_rows, store
 from tests.waiting import until
@@ -70,6 +71,10 @@ class Obedient(RegressorMixin, BaseEstimator):
             raise ZeroDivisionError("secret row")
         made = self.factor_ * features["x"].fillna(0.5).to_numpy()
         return np.where(features["word"] == "endless", np.inf, made)
+
+    def predict_interval(self, features):
+        made = self.predict(features)
+        return np.column_stack([made - 1, np.where(features["word"] == "open", np.inf, made + 1)])
 
 
 def features(rows: pd.DataFrame) -> pd.DataFrame:
@@ -325,6 +330,22 @@ def test_a_figure_that_is_not_finite_is_not_passed_on(mine: TestClient) -> None:
     assert problem(posted(mine, [{"x": 1.0, "word": "endless"}]))[:2] == (422, "undefined")
 
 
+def test_a_prediction_comes_with_its_interval_where_the_model_has_one(mine: TestClient) -> None:
+    assert predicted(posted(mine, [{"x": 1.0, "word": "a"}, {"x": 3.0, "word": "b"}])) == [
+        {"predicted": 2.0, "low": 1.0, "high": 3.0},
+        {"predicted": 6.0, "low": 5.0, "high": 7.0},
+    ]
+    assert problem(posted(mine, [{"x": 1.0, "word": "open"}]))[:2] == (422, "undefined")
+
+
+def test_an_interval_is_logged_with_its_prediction(mine: TestClient) -> None:
+    posted(mine, [{"x": 1.0, "word": "a"}])
+    mine.app.app.service.stop()  # type: ignore[attr-defined]
+    rows = journal.scan("mine").collect()
+    assert rows.select("_predicted", "_low", "_high").row(0) == (2.0, 1.0, 3.0)
+    assert answers_of(rows).columns == ["predicted", "low", "high"]
+
+
 def test_a_model_or_features_that_fail_tell_nothing_of_the_rows(mine: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     replies = [posted(mine, [{"x": 1.0, "word": word}]) for word in ("raise", "broken")]
     assert [problem(reply)[:2] for reply in replies] == [(500, "model"), (422, "features")]
@@ -411,7 +432,7 @@ def test_what_the_ledger_knows_of_a_server_is_gone_when_it_ends(home: Path, tmp_
 
 def test_predictions_are_plain_numbers(mine: TestClient) -> None:
     (row,) = predicted(posted(mine, [{"x": 0.1, "word": "a"}]))
-    assert row == {"predicted": 0.2}
+    assert row == {"predicted": 0.2, "low": -0.8, "high": 1.2}
 
 
 def test_who_has_no_token_learns_of_a_server_only_whether_it_is_ready(mine: TestClient, home: Path) -> None:

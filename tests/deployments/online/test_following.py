@@ -1,6 +1,7 @@
 """A server follows its champion under load, goes on with the last good version whatever is away, and loses no request when it ends."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,6 +96,22 @@ def test_a_rollback_reaches_the_server(running: Running, two: tuple[Champion, Ch
     until(lambda: running.version() == 2, "version 2 answers")
     enthrone(two[0], 1, how="rolled back", who="anna", reason="it was worse")
     until(lambda: running.version() == 1, "version 1 answers again")
+
+
+def test_a_rollback_is_followed_though_the_files_of_the_version_before_it_do_not_come(
+    two: tuple[Champion, Champion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enthrone(two[0], 1)
+    shutil.rmtree(kept.place(two[1].sha256))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with serving("sorts", tmp_path / "server.log") as running:
+            enthrone(two[1], 2)
+            silent.accept()  # the registry is asked, and says nothing
+            assert running.version() == 1
+            enthrone(two[0], 3)
+            until(lambda: running.version() == 3, "the rollback is followed")
 
 
 def test_a_version_whose_bytes_were_changed_is_refused_and_the_one_before_goes_on(running: Running, two: tuple[Champion, Champion]) -> None:

@@ -1,6 +1,8 @@
 """A version is brought in behind the requests that are answered meanwhile, and leaves the process as it was."""
 
 import gc
+import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -44,6 +46,15 @@ def test_requests_are_looked_for_again_and_again_while_a_version_is_brought_in(s
 
 def test_a_version_is_brought_in_though_requests_never_cease(stored: Champion) -> None:
     assert versions.bring(stored, lambda: True).version == stored.version
+
+
+def test_files_that_do_not_come_are_not_waited_for_once_they_are_not_wanted(stored: Champion, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        shutil.rmtree(kept.place(stored.sha256))
+        looks = iter([True, False])
+        with pytest.raises(versions.Overtaken, match="not wanted any more"):
+            versions.bring(stored, wanted=lambda: next(looks))
 
 
 @pytest.mark.parametrize("broken", [False, True])
