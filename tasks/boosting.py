@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 
 LEAVES = 64  # most of a tree: one bit each
-LARGEST = 64 << 20  # bytes of all masks
+TREES, LARGEST = 500, 64 << 20  # most trees, above which scikit-learn is as quick, and bytes of all masks
 ROWS = 512  # that are looked up at once, so that what they need stays near the processor
 _ALL = np.uint64(2**64 - 1)
 _Splits = tuple[int, NDArray[np.float64], NDArray[np.uint64]]  # the place of a feature, its thresholds and masks
@@ -28,14 +29,16 @@ def quickened(estimator: Any) -> Any:
 
     Raises:
         AttributeError: if this is no boosting, or scikit-learn keeps its trees otherwise than it did.
-        ValueError: if it encodes categories before its trees see them, or has too many leaves or trees.
+        ValueError: if it adds its trees up in a way of its own, encodes categories before they see them, or has too many leaves or trees.
     """
+    if type(estimator)._raw_predict is not BaseHistGradientBoosting._raw_predict:
+        raise ValueError(f"{type(estimator).__name__} adds its trees up in a way of its own.")
     if estimator._preprocessor is not None:
         raise ValueError("The boosting encodes categories by itself; only one of numbers alone can be quickened.")
     trees = [tree.nodes for iteration in estimator._predictors for tree in iteration]
     leaves = [int(nodes["is_leaf"].sum()) for nodes in trees]
-    if max(leaves) > LEAVES or sum(leaves) * len(trees) * 8 > LARGEST:
-        raise ValueError(f"A tree has more than {LEAVES} leaves, or the trees have too many splits in all.")
+    if max(leaves) > LEAVES or len(trees) > TREES or sum(leaves) * len(trees) * 8 > LARGEST:
+        raise ValueError(f"A tree has more than {LEAVES} leaves, or there are too many trees or splits.")
     quick = copy.copy(estimator)
     quick._raw_predict = _raw(estimator, trees)
     return quick
@@ -44,14 +47,16 @@ def quickened(estimator: Any) -> Any:
 def _raw(estimator: Any, trees: Sequence[NDArray[Any]]) -> Callable[..., NDArray[np.float64]]:
     """Give what stands in for the estimator's `_raw_predict`: the baseline and the leaves' values, added up tree by tree."""
     splits, values = list(_splits(trees)), _values(trees)
-    first = np.arange(len(trees)) * LEAVES
-    baseline = estimator._baseline_prediction.reshape(1, 1, -1)
+    first, baseline = np.arange(len(trees)) * LEAVES, estimator._baseline_prediction.reshape(1, 1, -1)
 
-    def raw(rows: NDArray[np.float64], n_threads: int | None = None) -> NDArray[np.float64]:
-        parts = [_leaves(splits, rows[start : start + ROWS], len(trees)) for start in range(0, len(rows), ROWS)]
-        reached = values.take(first + (parts[0] if len(parts) == 1 else np.concatenate(parts)))
-        steps = np.concatenate([np.repeat(baseline, len(rows), axis=0), reached.reshape(len(rows), -1, baseline.size)], axis=1)
-        return np.add.accumulate(steps, axis=1)[:, -1]
+    def added(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        reached = values.take(first + _leaves(splits, rows, len(trees))).reshape(len(rows), -1, baseline.size)
+        return np.add.accumulate(np.concatenate([np.repeat(baseline, len(rows), axis=0), reached], axis=1), axis=1)[:, -1]
+
+    def raw(rows: Any, n_threads: int | None = None) -> NDArray[np.float64]:
+        matrix = np.asarray(rows, dtype=np.float64)
+        parts = [added(matrix[start : start + ROWS]) for start in range(0, len(matrix), ROWS)]
+        return np.asfortranarray(np.concatenate(parts))  # as scikit-learn has it: what is made of it is added up in that order
 
     return raw
 

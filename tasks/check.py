@@ -174,6 +174,9 @@ def candidates_fit_and_predict(trial: Trial) -> str:
             raise Broken(
                 f"candidate {candidate.name!r} raised {type(error).__name__}: {error}. Does it encode text and stand missing values?"
             ) from error
+        twice = sorted(set(whole.columns) & set(frames.known_in_time(trial.pipeline)))
+        if twice:
+            raise Broken(f"the contract has columns named {twice}, as the predictions of candidate {candidate.name!r} have; rename them")
         numbers = whole.select(pl.selectors.numeric())
         if not np.isfinite(numbers.to_numpy()).all():
             raise Broken(f"candidate {candidate.name!r} predicts values that are not finite")

@@ -120,7 +120,7 @@ def answerer(model: Model, trial: pl.DataFrame) -> Answerer:
         return ready
     expected, names = ready.answer(ready.trial), pd.Index(list(model.columns), dtype="str")
     for make in (boosting.quickened, copy.copy):
-        with suppress(ValueError, TypeError, AttributeError, IndexError):
+        with suppress(Exception):  # whatever the user's estimator raises where it is used otherwise, its own way remains
             estimator = make(model.estimator)
             del estimator.feature_names_in_
             quick = replace(ready, bare=Bare(estimator, names))

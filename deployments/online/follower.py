@@ -102,7 +102,7 @@ class Follower:
         return champion
 
     def _take(self, champion: Champion) -> None:
-        found = self.held if _same(self.held, champion) else self._brought(champion, self.refused)
+        found = self.held if _same(self.held, champion) else self._brought(champion, self.refused, champion)
         if isinstance(found, Refusal):
             self.refused = found
             if self.current is None:
@@ -113,13 +113,16 @@ class Follower:
             _remember(champion)
             self._note("served", champion, "")
 
-    def _brought(self, champion: Champion, before: Refusal | None) -> Active | Refusal | None:
-        """Bring a version in, or say why it is refused; None if it was refused `before` and it is too soon to try again."""
+    def _brought(self, champion: Champion, before: Refusal | None, leading: Champion) -> Active | Refusal | None:
+        """Bring a version in while `leading` is champion, or say why it is refused.
+
+        None if it was refused `before` and it is too soon to try again, or if there is another champion by now.
+        """
         known = before is not None and before.champion.sha256 == champion.sha256
         if before is not None and known and time.monotonic() - before.at < AGAIN:
             return None
         try:
-            return versions.bring(champion, self._busy, self._wanting())
+            return versions.bring(champion, self._busy, self._wanting(leading))
         except Overtaken:
             return None
         except (RatchetError, OSError) as error:
@@ -129,16 +132,16 @@ class Follower:
             self._note("refused", champion, why)
         return Refusal(champion, why, time.monotonic())
 
-    def _wanting(self) -> Callable[[], bool]:
-        """Give what tells whether the ledger has the champion that it has now, and this server is to follow it, still."""
+    def _wanting(self, champion: Champion) -> Callable[[], bool]:
+        """Give what tells whether that is the champion by the ledger, as far as it can be asked, and this server is to follow it, still."""
 
-        def found() -> Champion | None:
+        def wanting() -> bool:
             with suppress(RatchetError, OSError):
-                return ledger.champion(self.name)
-            return None
+                now = ledger.champion(self.name)
+                return not self._stop.is_set() and (now is None or (now.version, now.sha256) == (champion.version, champion.sha256))
+            return not self._stop.is_set()
 
-        now = found()
-        return lambda: not self._stop.is_set() and (now is None or found() in (now, None))
+        return wanting
 
     def _fall_back(self, refused: Champion) -> None:
         """Start with the last good version of this machine where the champion is not to be had."""
@@ -146,7 +149,9 @@ class Follower:
         if last is None or last.sha256 == refused.sha256:
             return
         try:
-            self.current = versions.bring(last, self._busy, self._wanting())
+            self.current = versions.bring(last, self._busy, self._wanting(refused))
+        except Overtaken:
+            return
         except (RatchetError, OSError) as error:
             logger.error("Version %d, which served here last, is refused too: %s", last.version, error)
 
@@ -161,7 +166,7 @@ class Follower:
         if candidate is None or _same(self.held, candidate):
             self.held = self.held if candidate else None
             return
-        found = self._brought(candidate, self.refused_trial)
+        found = self._brought(candidate, self.refused_trial, self.current.champion)
         if isinstance(found, Refusal):
             self.held, self.refused_trial = None, found
         elif found is not None:

@@ -26,7 +26,8 @@ from tasks.stores import kept
 
 FETCH_LIMIT, LOOK = 300.0, 1.0  # seconds that files may take to come, and after which it is seen whether they are still wanted
 SOON = 0.0001  # seconds after which the thread that loads a version gives the interpreter to another
-PAUSE, PATIENCE = 0.0005, 1.0  # seconds that it stands still at a time, and in all
+PAUSE, STAND, PATIENCE = 0.0005, 0.02, 1.0  # seconds that it sleeps at a time, stands still for one request, and for all of them
+STEP = 0.003  # seconds that it goes on in between
 ALONE = 8  # golden rows that are also asked for by themselves
 
 
@@ -90,16 +91,20 @@ def _giving_way(busy: Callable[[], bool]) -> Iterator[None]:
 
 
 class Patience:
-    """Waits as long as something is `busy`, but only so long in all: it may be so all the time."""
+    """Waits while something is `busy`: a little at a time, for it may need what this thread holds, and only so long in all, for it may be so always."""
 
     def __init__(self, busy: Callable[[], bool]) -> None:
-        self.busy, self.left = busy, PATIENCE
+        self.busy, self.left, self.again = busy, PATIENCE, 0.0
 
     def wait(self, *_: Any) -> None:
         """Wait a little."""
-        while self.left > 0 and self.busy():
+        if self.left <= 0 or not self.busy() or (began := time.monotonic()) < self.again:
+            return
+        while self.busy() and time.monotonic() - began < STAND:
             time.sleep(PAUSE)
-            self.left -= PAUSE
+        ended = time.monotonic()
+        self.left -= ended - began
+        self.again = ended + STEP
 
 
 def _brought(champion: Champion, wanted: Callable[[], bool]) -> Active:

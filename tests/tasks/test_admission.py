@@ -1,5 +1,6 @@
 """Admission: the quick way and the whole way through a contract agree on every value, and say what is wrong."""
 
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -110,6 +111,30 @@ def test_good_rows_take_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ADMISSION.admit(columns(GOOD, {**GOOD, "loose": None, "note": None, "count": None, "flag": None, "moment": None}))[
         "size"
     ].tolist() == [3, 3]
+
+
+class Stubborn(pa.DataFrameModel):
+    """Rules that look like the usual ones and are others."""
+
+    size: float = pa.Field(gt=0, nullable=True, ignore_na=False)
+    even: int
+
+    @pa.check("even", name="isin", element_wise=True)
+    def is_even(cls, value: int) -> bool:  # noqa: N805
+        """Tell whether a number is even."""
+        return value % 2 == 0
+
+    label: float
+
+
+@pytest.mark.parametrize(("change", "column"), [({"size": None}, "size"), ({"even": 3}, "even"), ({"size": -1.0}, "size")])
+def test_rules_that_only_look_like_the_usual_ones_are_left_to_pandera(change: dict[str, Any], column: str) -> None:
+    stubborn = Admission(replace(PIPELINE, contract=Stubborn, hindsight=(), impute={}))
+    good = {"size": 1.0, "even": 2}
+    assert stubborn.admit(columns(good))["even"].tolist() == [2]
+    for admit in (lambda rows: stubborn.admit(columns(*rows)), lambda rows: stubborn.examine(pl.DataFrame(columns(*rows)))):
+        with pytest.raises(Refused, match=column):
+            admit([good, {**good, **change}])
 
 
 def test_the_frame_is_the_one_that_training_makes() -> None:

@@ -259,12 +259,28 @@ class Patterned(pa.DataFrameModel):
     label: str = pa.Field(isin=["yes", "no"])
 
 
+class Taken(pa.DataFrameModel):
+    """A contract with a column that predictions have too."""
+
+    at: datetime
+    x: float
+    p_1: float
+    id: str
+    label: str = pa.Field(isin=["yes", "no"])
+
+
 def laid_on(toy: Pipeline, model: Any) -> Pipeline:
     return replace(toy, contract=model, key=("id",), hindsight=(), impute={}, slices=())
 
 
 def test_a_key_that_may_be_missing_is_found(toy: Pipeline) -> None:
     assert "['id']" in failed(laid_on(toy, Loose))["time_and_key_are_never_missing"]
+
+
+def test_a_column_that_predictions_have_too_is_found(toy: Pipeline) -> None:
+    assert (
+        "columns named ['p_1'], as the predictions of candidate 'linear' have" in failed(laid_on(toy, Taken))["candidates_fit_and_predict"]
+    )
 
 
 def test_rows_of_ones_own_are_taken_where_made_up_ones_do_not_do(toy: Pipeline) -> None:

@@ -54,3 +54,12 @@ def test_a_frame_of_arrays_is_the_callers_own() -> None:
     again = frames.of(columns)
     assert (again.columns.name, again["n"].tolist(), again["t"].isna().tolist()) == (None, [1.0, 2.0], [False, True])
     assert [str(dtype) for dtype in again.dtypes] == ["float64", "str", "datetime64[us]"]
+
+
+def test_moments_of_two_units_keep_them() -> None:
+    far = np.array(["9999-01-01"], dtype="datetime64[us]")
+    frame = frames.of(
+        {"far": far, "fine": np.array(["2026-01-01"], dtype="datetime64[ns]"), "rough": np.array(["2026-01-01"], dtype="datetime64[ms]")}
+    )
+    assert [str(dtype) for dtype in frame.dtypes] == ["datetime64[us]", "datetime64[ns]", "datetime64[ms]"]
+    assert frame["far"].dt.year.tolist() == [9999]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments.online import versions
-from deployments.online.versions import PATIENCE, PAUSE, Patience
+from deployments.online.versions import PATIENCE, PAUSE, STAND, STEP, Patience
 from tasks.errors import ModelRejected
 from tasks.records import Champion
 from tasks.stores import kept
@@ -21,20 +21,43 @@ def stored(home: Path, tmp_path: Path) -> Champion:
     return store("sorts", sorts_rows(300), tmp_path / "a").candidate
 
 
-def test_it_is_waited_as_long_as_something_is_busy() -> None:
-    states = iter([True, True, False])
-    patience = Patience(lambda: next(states))
+class Clock:
+    """Time that passes in sleep alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(versions.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(versions.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_it_is_waited_until_nothing_is_busy_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    Patience(lambda: clock.now < 100.01).wait()
+    assert clock.now == pytest.approx(100.01, abs=PAUSE)
+
+
+def test_one_wait_is_short_for_it_may_hold_what_the_other_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, patience = Clock(monkeypatch), Patience(lambda: True)
     patience.wait()
-    assert patience.left == pytest.approx(PATIENCE - 2 * PAUSE)
+    assert clock.now == pytest.approx(100 + STAND, abs=2 * PAUSE)
+    patience.wait()
+    assert clock.now == pytest.approx(100 + STAND, abs=2 * PAUSE), "it goes on for a moment first"
+    clock.now += STEP
+    patience.wait()
+    assert clock.now == pytest.approx(100 + 2 * STAND + STEP, abs=4 * PAUSE)
 
 
 def test_what_is_always_busy_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(versions.time, "sleep", slept.append)
-    patience = Patience(lambda: True)
-    patience.wait()
-    patience.wait()
-    assert sum(slept) == pytest.approx(PATIENCE, abs=2 * PAUSE)
+    clock, patience, waited = Clock(monkeypatch), Patience(lambda: True), 0.0
+    for _ in range(1000):
+        began = clock.now
+        patience.wait()
+        waited += clock.now - began
+        clock.now += STEP
+    assert waited == pytest.approx(PATIENCE, abs=STAND + PAUSE)
 
 
 def test_requests_are_looked_for_again_and_again_while_a_version_is_brought_in(stored: Champion) -> None:
