@@ -1,5 +1,8 @@
 """Servers that act and whose reply is lost, that answer with an error, or that are away: one effect all the same, and nothing lost."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from tasks.stores import ledger
@@ -28,7 +31,17 @@ PREFECT = {
 }
 
 
-@pytest.mark.parametrize(("what", "kind"), [*((what, "cut") for what in MLFLOW), ("make a version", "503"), ("create a run", "500")])
+def some(cases: Iterable[Any], short: Any) -> list[Any]:
+    """Mark all cases but one, the one for `make test`, as those of `make long`."""
+    return [
+        case if case == short else pytest.param(*((case,) if isinstance(case, str) else case), marks=pytest.mark.long) for case in cases
+    ]
+
+
+REPLIES = [*((what, "cut") for what in MLFLOW), ("make a version", "503"), ("create a run", "500")]
+
+
+@pytest.mark.parametrize(("what", "kind"), some(REPLIES, ("make a version", "cut")))
 def test_a_reply_of_mlflow_that_is_lost_has_one_effect(what: str, kind: Kind, stage: Stage) -> None:
     method, path = MLFLOW[what]
     with stage(7000 + 10 * list(MLFLOW).index(what) + (kind == "cut")) as played:
@@ -37,7 +50,7 @@ def test_a_reply_of_mlflow_that_is_lost_has_one_effect(what: str, kind: Kind, st
         made_good(played, hit=lambda: played.mlflow.hits)
 
 
-@pytest.mark.parametrize("what", PREFECT)
+@pytest.mark.parametrize("what", some(PREFECT, "create a flow run"))
 def test_a_reply_of_prefect_that_is_lost_has_one_effect(what: str, stage: Stage) -> None:
     method, path = PREFECT[what]
     with stage(7200 + list(PREFECT).index(what)) as played:
