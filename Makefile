@@ -31,7 +31,7 @@ packages: ## install the Debian packages that some tests use, where that is poss
 run: $(READY) ## set up, then run the demo: a stream lands, is trained on, compared and decided on
 	$(BIN)/ratchet demo
 
-test: $(READY) packages ## set up, then run the linters and all tests
+test: $(READY) packages ## set up, then run the linters and the tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist loadfile
 
