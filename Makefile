@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 UV     := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test long lint lock bench simulate chaos clean setup packages
+.PHONY: help run test lint lock bench simulate chaos clean setup packages
 SEEDS  ?= 20
 FIRST  ?= 1
 SIEGES ?= 2
@@ -31,12 +31,9 @@ packages: ## install the Debian packages that some tests use, where that is poss
 run: $(READY) ## set up, then run the demo: a stream lands, is trained on, compared and decided on
 	$(BIN)/ratchet demo
 
-test: $(READY) packages ## set up, then run the linters and the tests
+test: $(READY) packages ## set up, then run the linters and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist loadfile
-
-long: $(READY) packages ## run the tests that `make test` has a short version of: every point of a cycle, every lost reply, a siege
-	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -157,7 +157,7 @@ def _judge(dtype: pl.DataType, column: Any) -> Judge | None:
     ruled = bool(rules) and isinstance(dtype, pl.Datetime | pl.Date | pl.Boolean)
     if len(rules) < len(known) or ruled or (isinstance(dtype, pl.Datetime) and dtype.time_unit != "us"):
         return None
-    if rules and isinstance(dtype, pl.Int64):
+    if isinstance(dtype, pl.Int64):
         rules.append(lambda array: np.abs(array) < _EXACT)
 
     def judge(array: NDArray[Any]) -> bool:
@@ -197,8 +197,7 @@ def _floats(values: Sequence[Any]) -> NDArray[Any] | None:
 
 
 def _whole(values: Sequence[Any]) -> NDArray[Any] | None:
-    array = _numbers_of(values, {int, NoneType})
-    return array if array is not None and not (np.abs(array) >= _EXACT).any() else None
+    return _numbers_of(values, {int, NoneType})
 
 
 def _numbers_of(values: Sequence[Any], kinds: set[type]) -> NDArray[Any] | None:

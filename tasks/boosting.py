@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 
 LEAVES = 64  # most of a tree: one bit each
-TREES, LARGEST = 500, 64 << 20  # most trees, above which scikit-learn is as quick, and bytes of all masks
+LARGEST = 64 << 20  # bytes of all masks
 ROWS = 512  # that are looked up at once, so that what they need stays near the processor
 _ALL = np.uint64(2**64 - 1)
 _Splits = tuple[int, NDArray[np.float64], NDArray[np.uint64]]  # the place of a feature, its thresholds and masks
@@ -29,7 +29,7 @@ def quickened(estimator: Any) -> Any:
 
     Raises:
         AttributeError: if this is no boosting, or scikit-learn keeps its trees otherwise than it did.
-        ValueError: if it adds its trees up in a way of its own, encodes categories before they see them, or has too many leaves or trees.
+        ValueError: if it adds its trees up in a way of its own, encodes categories before they see them, or has too many leaves or splits.
     """
     if type(estimator)._raw_predict is not BaseHistGradientBoosting._raw_predict:
         raise ValueError(f"{type(estimator).__name__} adds its trees up in a way of its own.")
@@ -37,8 +37,8 @@ def quickened(estimator: Any) -> Any:
         raise ValueError("The boosting encodes categories by itself; only one of numbers alone can be quickened.")
     trees = [tree.nodes for iteration in estimator._predictors for tree in iteration]
     leaves = [int(nodes["is_leaf"].sum()) for nodes in trees]
-    if max(leaves) > LEAVES or len(trees) > TREES or sum(leaves) * len(trees) * 8 > LARGEST:
-        raise ValueError(f"A tree has more than {LEAVES} leaves, or there are too many trees or splits.")
+    if max(leaves) > LEAVES or sum(leaves) * len(trees) * 8 > LARGEST:
+        raise ValueError(f"A tree has more than {LEAVES} leaves, or the masks of all splits would take more than {LARGEST:,} bytes.")
     quick = copy.copy(estimator)
     quick._raw_predict = _raw(estimator, trees)
     return quick

@@ -83,7 +83,7 @@ class Bare:
         made = frames.run_features(model.features, raw, model.pipeline.name)
         matrix = made.to_numpy()
         if matrix.dtype == np.float64 and made.columns.equals(self.names):
-            return matrix  # the names and types of the columns one by one take as long as the trees
+            return matrix  # to look at the columns one by one takes longer than the trees
         return _checked(model, made).to_numpy()
 
 
@@ -111,7 +111,7 @@ class Answerer:
 def answerer(model: Model, trial: pl.DataFrame) -> Answerer:
     """Make a model ready to answer; on the rows of the `trial` it is seen whether there is a quicker way to the same answers.
 
-    To look names up and to copy a frame takes scikit-learn as long as to predict one row, and to call the trees of a boosting one by one longer.
+    To look names up and to copy a frame takes scikit-learn about as long as to predict one row, most of which is to call a boosting's trees one by one.
     A model that picks its inputs by name, or answers otherwise by the last bit, is given frames.
     """
     admission = Admission(model.pipeline)

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from deployments.online import versions
@@ -122,7 +121,7 @@ class Follower:
         if before is not None and known and time.monotonic() - before.at < AGAIN:
             return None
         try:
-            return versions.bring(champion, self._busy, self._wanting(leading))
+            return versions.bring(champion, self._busy, lambda: self._leads(leading))
         except Overtaken:
             return None
         except (RatchetError, OSError) as error:
@@ -132,16 +131,13 @@ class Follower:
             self._note("refused", champion, why)
         return Refusal(champion, why, time.monotonic())
 
-    def _wanting(self, champion: Champion) -> Callable[[], bool]:
-        """Give what tells whether that is the champion by the ledger, as far as it can be asked, and this server is to follow it, still."""
-
-        def wanting() -> bool:
-            with suppress(RatchetError, OSError):
-                now = ledger.champion(self.name)
-                return not self._stop.is_set() and (now is None or (now.version, now.sha256) == (champion.version, champion.sha256))
-            return not self._stop.is_set()
-
-        return wanting
+    def _leads(self, champion: Champion) -> bool:
+        """Tell whether that is the champion by the ledger still, as far as it can be asked, and this server is to follow it."""
+        try:
+            now = ledger.champion(self.name)
+        except (RatchetError, OSError):
+            now = None
+        return not self._stop.is_set() and (now is None or _alike(now, champion))
 
     def _fall_back(self, refused: Champion) -> None:
         """Start with the last good version of this machine where the champion is not to be had."""
@@ -149,7 +145,7 @@ class Follower:
         if last is None or last.sha256 == refused.sha256:
             return
         try:
-            self.current = versions.bring(last, self._busy, self._wanting(refused))
+            self.current = versions.bring(last, self._busy, lambda: self._leads(refused))
         except Overtaken:
             return
         except (RatchetError, OSError) as error:
@@ -175,7 +171,11 @@ class Follower:
 
 
 def _same(active: Active | None, champion: Champion) -> bool:
-    return active is not None and active.champion.sha256 == champion.sha256 and active.version == champion.version
+    return active is not None and _alike(active.champion, champion)
+
+
+def _alike(one: Champion, other: Champion) -> bool:
+    return (one.version, one.sha256) == (other.version, other.sha256)
 
 
 def _remember(champion: Champion) -> None:

@@ -61,21 +61,13 @@ class Meters:
             "ratchet_request_seconds", "Time of a request for predictions.", OWN, buckets=BOUNDS, registry=self.registry
         )
         self.registry.register(_Moment(self._own, look))
-        self._time = self.seconds.labels(*self._own)
-        self._found: dict[tuple[int | None, int], tuple[Counter, Counter]] = {}  # to look for one by its labels takes longer than to count
 
     def count(self, version: int | None, status: int, rows: int, seconds: float) -> None:
         """Count a request for predictions."""
-        requests, predicted = self._found.get((version, status)) or self._find(version, status)
-        requests.inc()
-        predicted.inc(rows)
-        self._time.observe(seconds)
-
-    def _find(self, version: int | None, status: int) -> tuple[Counter, Counter]:
         told = str(version or 0)
-        found = self.requests.labels(*self._own, told, str(status)), self.rows.labels(*self._own, told)
-        self._found[version, status] = found
-        return found
+        self.requests.labels(*self._own, told, str(status)).inc()
+        self.rows.labels(*self._own, told).inc(rows)
+        self.seconds.labels(*self._own).observe(seconds)
 
     def text(self) -> bytes:
         """Give the figures as Prometheus reads them."""

@@ -74,7 +74,7 @@ def _giving_way(busy: Callable[[], bool]) -> Iterator[None]:
     """Let requests go first: whenever this thread calls a function, which it does all the time, it looks whether there are any.
 
     Threads share one interpreter by turns, and pandas and pyarrow give it away several times a request. What would have to be waited for each
-    time is this thread's turn, so that a request took three times as long while a version is loaded.
+    time is this thread's turn, so that a request takes twice as long while a version is loaded, and some three times.
     """
     patience = Patience(busy)
     before = sys.getswitchinterval(), sys.getprofile()

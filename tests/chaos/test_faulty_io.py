@@ -70,7 +70,7 @@ def write(path: Path, rows: pl.DataFrame) -> None:
     rows.write_csv(path, datetime_format="%Y-%m-%dT%H:%M:%S")
 
 
-@pytest.mark.parametrize("kind", ["ENOSPC", pytest.param("EIO", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["ENOSPC", "EIO"])
 def test_whichever_operation_fails_the_next_intake_makes_it_good(kind: str, place: Callable[[int], Path]) -> None:
     failed = []
     for number in range(1, LIMIT):

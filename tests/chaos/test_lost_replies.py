@@ -1,8 +1,5 @@
 """Servers that act and whose reply is lost, that answer with an error, or that are away: one effect all the same, and nothing lost."""
 
-from collections.abc import Iterable
-from typing import Any
-
 import pytest
 
 from tasks.stores import ledger
@@ -31,17 +28,7 @@ PREFECT = {
 }
 
 
-def some(cases: Iterable[Any], short: Any) -> list[Any]:
-    """Mark all cases but one, the one for `make test`, as those of `make long`."""
-    return [
-        case if case == short else pytest.param(*((case,) if isinstance(case, str) else case), marks=pytest.mark.long) for case in cases
-    ]
-
-
-REPLIES = [*((what, "cut") for what in MLFLOW), ("make a version", "503"), ("create a run", "500")]
-
-
-@pytest.mark.parametrize(("what", "kind"), some(REPLIES, ("make a version", "cut")))
+@pytest.mark.parametrize(("what", "kind"), [*((what, "cut") for what in MLFLOW), ("make a version", "503"), ("create a run", "500")])
 def test_a_reply_of_mlflow_that_is_lost_has_one_effect(what: str, kind: Kind, stage: Stage) -> None:
     method, path = MLFLOW[what]
     with stage(7000 + 10 * list(MLFLOW).index(what) + (kind == "cut")) as played:
@@ -50,7 +37,7 @@ def test_a_reply_of_mlflow_that_is_lost_has_one_effect(what: str, kind: Kind, st
         made_good(played, hit=lambda: played.mlflow.hits)
 
 
-@pytest.mark.parametrize("what", some(PREFECT, "create a flow run"))
+@pytest.mark.parametrize("what", PREFECT)
 def test_a_reply_of_prefect_that_is_lost_has_one_effect(what: str, stage: Stage) -> None:
     method, path = PREFECT[what]
     with stage(7200 + list(PREFECT).index(what)) as played:

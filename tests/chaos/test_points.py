@@ -1,9 +1,7 @@
 """Every named point of a cycle: a real process is killed there, and what the next one leaves is what an uninterrupted one would have left."""
 
-import functools
 import re
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,6 @@ ROOT = Path(__file__).parents[2]
 KINDS = {"decide.recorded": "keeps", "lake.compacted": "joins", "effect.question": "holds", "effect.answered": "holds"}
 MEASURED = ("probe_loads", "latency", "memory")  # by the probe: never the same twice
 CHAMPIONS = {"promotes": 2, "keeps": 1, "joins": 2, "holds": 0}
-# For `make test`: those after which most stands without the ledger's word; the others are in `make long`.
-SOME = {"clean.committed", "promote.registered", "promote.decided", "effect.alias"}
-POINTS = [point if point in SOME else pytest.param(point, marks=pytest.mark.long) for point in crash.POINTS]
 SEEDS = {name: 5000 + number for number, name in enumerate(crash.POINTS)}
 
 
@@ -51,31 +46,27 @@ def test_every_point_in_the_code_is_listed_and_every_listed_one_is_in_the_code()
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(stage: Stage) -> Callable[[str], Outcome]:
+def uninterrupted(stage: Stage) -> dict[str, Outcome]:
     """What the stories come to when nothing interrupts them."""
-
-    @functools.cache
-    def played_whole(kind: str) -> Outcome:
-        with stage(4000 + list(CHAMPIONS).index(kind)) as played:
+    found = {}
+    for seed, kind in enumerate(CHAMPIONS, start=4000):
+        with stage(seed) as played:
             prepare(played, kind)
             assert played.cycle().ended() == actors.DONE
-            found = told(played)
-            assert found.champions == CHAMPIONS[kind]
-            return found
-
-    return played_whole
+            found[kind] = told(played)
+            assert found[kind].champions == CHAMPIONS[kind]
+    return found
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_cycle_killed_at_this_point_is_made_good_by_the_next(point: str, stage: Stage, uninterrupted: Callable[[str], Outcome]) -> None:
+@pytest.mark.parametrize("point", crash.POINTS)
+def test_a_cycle_killed_at_this_point_is_made_good_by_the_next(point: str, stage: Stage, uninterrupted: dict[str, Outcome]) -> None:
     kind = KINDS.get(point, "promotes")
-    expected = uninterrupted(kind)
     with stage(SEEDS[point]) as played:
         prepare(played, kind)
         killed = played.cycle(crash_at=f"{point}:SIGKILL")
         assert killed.ended() == -signal.SIGKILL, killed.said()
         assert story.quieten(played) == []
-        assert told(played) == expected
+        assert told(played) == uninterrupted[kind]
 
 
 def prepare(played: Story, kind: str = "promotes") -> None:

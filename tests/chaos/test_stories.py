@@ -13,7 +13,6 @@ from tests.chaos.conftest import Stage
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.long
 def test_while_every_part_of_the_stack_is_killed_all_that_lands_is_taken_in_once(tmp_path: Path) -> None:
     with siege.laid(1, tmp_path / "home") as (name, source):
         found, done = siege.play(name, source, 1)
@@ -21,7 +20,7 @@ def test_while_every_part_of_the_stack_is_killed_all_that_lands_is_taken_in_once
         assert done.total() >= 4
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.usefixtures("backend")
 def test_this_story_ends_well(seed: int, backend: str, stage: Stage) -> None:
     with stage(seed + (100_000 if backend == "postgresql" else 0)) as played:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 POINTS = ("claim.taken", "clean.marked", "clean.committed", "promote.stored", "promote.registered")
 
 
-@pytest.mark.parametrize("point", [name if name == "promote.registered" else pytest.param(name, marks=pytest.mark.long) for name in POINTS])
+@pytest.mark.parametrize("point", POINTS)
 def test_a_cycle_stopped_beyond_its_lease_commits_nothing_when_it_wakes(point: str, stage: Stage) -> None:
     with stage(6000 + POINTS.index(point)) as played:
         prepare(played)

@@ -117,7 +117,6 @@ def test_a_schedule_comes_back_though_nothing_lands(prefect: Prefect, place: Pla
         until(lambda: runs(place, name, "SCHEDULED"), "the nightly run", 60)
 
 
-@pytest.mark.long
 def test_a_database_of_while_a_run_was_under_way_does_not_keep_that_run_or_repeat_it(prefect: Prefect, place: Place) -> None:
     with agent(place):
         name = place.watched()

@@ -146,7 +146,7 @@ def test_servers_that_the_environment_names_are_used_and_none_is_started(tmp_pat
     assert stack.down(settings.read(given)) == ()
 
 
-@pytest.mark.parametrize("damage", ["garbage", pytest.param("unknown revision", marks=pytest.mark.long)])
+@pytest.mark.parametrize("damage", ["garbage", "unknown revision"])
 def test_a_damaged_database_is_named_with_the_way_out_and_nothing_is_left_running(place: Settings, damage: str) -> None:
     database = place.home / "mlflow" / "mlflow.db"
     database.parent.mkdir(parents=True)

@@ -86,7 +86,7 @@ def test_trees_of_more_leaves_than_a_mask_has_bits_are_left_alone() -> None:
 
 def test_more_trees_than_there_is_room_for_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boosting, "LARGEST", 1000)
-    with pytest.raises(ValueError, match="too many trees or splits"):
+    with pytest.raises(ValueError, match="more than 1,000 bytes"):
         boosting.quickened(MODELS["binary"])
 
 

@@ -340,7 +340,7 @@ def test_a_prediction_comes_with_its_interval_where_the_model_has_one(mine: Test
 
 def test_an_interval_is_logged_with_its_prediction(mine: TestClient) -> None:
     posted(mine, [{"x": 1.0, "word": "a"}])
-    mine.app.app.service.stop()  # type: ignore[attr-defined]
+    mine.app.app.state.service.stop()  # type: ignore[attr-defined]
     rows = journal.scan("mine").collect()
     assert rows.select("_predicted", "_low", "_high").row(0) == (2.0, 1.0, 3.0)
     assert answers_of(rows).columns == ["predicted", "low", "high"]
@@ -423,7 +423,7 @@ def test_a_page_that_names_itself_as_this_machine_is_not_answered(mine: TestClie
 def test_what_the_ledger_knows_of_a_server_is_gone_when_it_ends(home: Path, tmp_path: Path) -> None:
     enthrone(store("sorts", sorts_rows(), tmp_path / "stored").candidate, 1)
     with client("sorts") as found:
-        service: Service = found.app.app.service  # type: ignore[attr-defined]
+        service: Service = found.app.app.state.service  # type: ignore[attr-defined]
         told = until(lambda: ledger.servers("sorts"), "the ledger is told")
         assert [(one.server, one.state["version"]) for one in told] == [(service.server, 1)]
     assert ledger.servers("sorts") == ()

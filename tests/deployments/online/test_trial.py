@@ -95,7 +95,7 @@ def trial(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         enthrone(store("mine", ROWS, tmp_path / "first", unseen=60).candidate, 1)
         hold(store("mine", ROWS, tmp_path / "second", unseen=60, spoil=spoil).candidate)
         with TestClient(app.create("mine", pipelines.get("mine"), "http://127.0.0.1:1", False), base_url="http://127.0.0.1") as found:
-            service: Service = found.app.app.service  # type: ignore[attr-defined]
+            service: Service = found.app.app.state.service  # type: ignore[attr-defined]
             kept = service.keep = Kept()  # type: ignore[method-assign, assignment]
             yield found, service, kept
 
@@ -154,7 +154,7 @@ def test_a_canary_that_gives_an_endless_figure_is_withdrawn_at_once_and_nobody_g
     again = app.create("mine", pipelines.get("mine"), "http://127.0.0.1:1", False)
     with TestClient(again, base_url="http://127.0.0.1") as found:
         assert asked(found)[0] == 200
-        assert again.app.service.follower.held is None, "a version that was withdrawn is on no trial again"
+        assert again.app.state.service.follower.held is None, "a version that was withdrawn is on no trial again"
 
 
 def test_a_canary_that_fails_is_answered_by_the_champion_and_withdrawn(trial: Any) -> None:
