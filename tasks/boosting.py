@@ -47,11 +47,12 @@ def quickened(estimator: Any) -> Any:
 def _raw(estimator: Any, trees: Sequence[NDArray[Any]]) -> Callable[..., NDArray[np.float64]]:
     """Give what stands in for the estimator's `_raw_predict`: the baseline and the leaves' values, added up tree by tree."""
     splits, values = list(_splits(trees)), _values(trees)
-    first, baseline = np.arange(len(trees)) * LEAVES, estimator._baseline_prediction.reshape(1, 1, -1)
+    first, baseline = np.arange(len(trees)) * LEAVES, estimator._baseline_prediction.reshape(1, -1)
 
     def added(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         reached = values.take(first + _leaves(splits, rows, len(trees))).reshape(len(rows), -1, baseline.size)
-        return np.add.accumulate(np.concatenate([np.repeat(baseline, len(rows), axis=0), reached], axis=1), axis=1)[:, -1]
+        reached[:, 0] += baseline
+        return np.add.accumulate(reached, axis=1)[:, -1]
 
     def raw(rows: Any, n_threads: int | None = None) -> NDArray[np.float64]:
         matrix = np.asarray(rows, dtype=np.float64)

@@ -4,6 +4,7 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -35,7 +36,9 @@ def predictions(active: Active, request: str, answers: Answers, wanted: str) -> 
 def _json(active: Active, request: str, answers: Answers) -> bytes:
     names, columns = ["id", *answers], [values.tolist() for values in answers.values()]
     ids = [f"{request}-{place}" for place in range(len(columns[0]))]
-    made = [dict(zip(names, row, strict=True)) for row in zip(ids, *columns, strict=True)]
+    made = list(
+        map(dict, map(zip, repeat(names), zip(ids, *columns, strict=True)))
+    )  # a loop takes twice as long, and requests have many rows
     told = {"pipeline": active.champion.pipeline, "version": active.version, "decision": active.champion.cycle, "request": request}
     return orjson.dumps({**told, "predictions": made})
 

@@ -70,7 +70,7 @@ def main() -> None:
         "stopping": lambda: stopping.stopping(runs),
         "probe": lambda: probe.probe(runs),
         "report": lambda: report.told(runs),
-        "online": lambda: online.online(min(runs, 3)),
+        "online": lambda: online.online(3 * min(runs, 3)),
         "swaps": lambda: online.swaps(100 // part),
         "starting": lambda: online.starting(runs),
         "batch": lambda: batch.batch(min(runs, 3), (1_000_000 // part, 5_000_000 // part)),

@@ -21,7 +21,8 @@ from tests.benchmarks import data
 from tests.benchmarks.cycle import fresh_home
 from tests.benchmarks.measure import console, spread, tell
 
-SECONDS, STEADY = 3.0, 50.0  # seconds of a round; requests a second of a steady load
+# seconds of a round, which are short and in turn, so that the moods of a machine meet all servers alike; requests a second of a steady load
+SECONDS, STEADY = 1.0, 50.0
 APART = 2.5  # seconds between two changes of versions
 AROUND = 0.25  # seconds before and after a change of versions that count as of it
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}

@@ -408,10 +408,11 @@ def test_one_request_that_cannot_be_logged_takes_no_other_with_it(home: Path) ->
 
 
 def test_requests_of_many_rows_and_columns_are_parted_in_small_batches() -> None:
-    parts = [answered(number, count=100) for number in range(6)] + [answered(9, count=3000), answered(10, answers={"predicted": [1]})]
+    parts = [answered(number, count=700) for number in range(6)] + [answered(9, count=3000), answered(10, answers={"predicted": [1]})]
     groups = list(served.grouped(parts))
     assert sum(len(group) for group in groups) == len(parts)
-    assert all(sum(part.count for part in group) <= 250 or len(group) == 1 for group in groups)
+    assert all(sum(part.count for part in group) <= served.AT_ONCE or len(group) == 1 for group in groups)
+    assert len(groups) < len(parts)
     assert all(len({(*part.rows, *part.answers) for part in group}) == 1 for group in groups)
 
 

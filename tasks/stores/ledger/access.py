@@ -1,10 +1,15 @@
 """The ledger opened: one engine for each address in a process, and short transactions.
 
 An older ledger is brought forward when it is opened, a newer one is refused. On PostgreSQL, as on SQLite, one transaction writes at a time.
+
+Bring an SQLite ledger back from a copy while nothing runs (`ratchet down`): SQLite maps `ledger.db-shm` into the memory of each process that has
+the ledger open, servers included, and the system ends a process (SIGBUS) under which such a file is cut short. To move or remove it is safe.
 """
 
 import functools
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -119,6 +124,7 @@ def _identity(url: str) -> str:
         return str(found)
 
 
+WAIT = 30  # seconds that the lock of an SQLite file is waited for
 # One key for the lock that every writing transaction takes; a process that was stopped inside one is cut off by the server.
 _LOCK = 0x7261746368657400
 _POSTGRES = "-c idle_in_transaction_session_timeout=20s -c lock_timeout=30s -c timezone=UTC"
@@ -139,12 +145,12 @@ def _sqlite(url: str) -> Engine:
     path = sa.make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
+    engine = sa.create_engine(url, connect_args={"timeout": WAIT})
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself; see _begin
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")
@@ -153,6 +159,19 @@ def _sqlite(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have a file written ahead; where several open a new one at once, SQLite refuses all but one of them without waiting."""
+    limit = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > limit:
+                raise
+            time.sleep(0.01)
 
 
 def _shown(url: str) -> str:
