@@ -36,9 +36,8 @@ def predictions(active: Active, request: str, answers: Answers, wanted: str) -> 
 def _json(active: Active, request: str, answers: Answers) -> bytes:
     names, columns = ["id", *answers], [values.tolist() for values in answers.values()]
     ids = [f"{request}-{place}" for place in range(len(columns[0]))]
-    made = list(
-        map(dict, map(zip, repeat(names), zip(ids, *columns, strict=True)))
-    )  # a loop takes twice as long, and requests have many rows
+    rows = zip(ids, *columns, strict=True)
+    made = list(map(dict, map(zip, repeat(names), rows)))  # a loop over them takes half as long again
     told = {"pipeline": active.champion.pipeline, "version": active.version, "decision": active.champion.cycle, "request": request}
     return orjson.dumps({**told, "predictions": made})
 
