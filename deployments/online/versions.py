@@ -66,7 +66,12 @@ def bring(champion: Champion, busy: Callable[[], bool] = lambda: False, wanted: 
         Unreachable: if there is no local copy, and the registry does not give one.
     """
     with _giving_way(busy):
-        return _brought(champion, wanted)
+        kept.prepare_to_load()
+        there = kept.verified(champion.sha256) is not None
+    if not there:
+        _fetch(champion, wanted)
+    with _giving_way(busy):
+        return _loaded(champion)
 
 
 @contextmanager
@@ -107,10 +112,7 @@ class Patience:
         self.again = ended + STEP
 
 
-def _brought(champion: Champion, wanted: Callable[[], bool]) -> Active:
-    kept.prepare_to_load()
-    if kept.verified(champion.sha256) is None:
-        _fetch(champion, wanted)
+def _loaded(champion: Champion) -> Active:
     try:
         loaded = kept.load(champion)
         active = _tried(Active(champion, answerer(loaded, loaded.golden), loaded.golden))

@@ -4,12 +4,13 @@ import gc
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from deployments.online import versions
-from deployments.online.versions import PATIENCE, PAUSE, STAND, STEP, Patience
+from deployments.online.versions import LOOK, PATIENCE, PAUSE, STAND, STEP, Patience
 from tasks.errors import ModelRejected
 from tasks.records import Champion
 from tasks.stores import kept
@@ -75,9 +76,10 @@ def test_files_that_do_not_come_are_not_waited_for_once_they_are_not_wanted(stor
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         shutil.rmtree(kept.place(stored.sha256))
-        looks = iter([True, False])
+        wanted, busy = iter([True, False]), [0.0]
         with pytest.raises(versions.Overtaken, match="not wanted any more"):
-            versions.bring(stored, wanted=lambda: next(looks))
+            versions.bring(stored, lambda: busy.append(time.monotonic()) is not None, lambda: next(wanted))
+    assert time.monotonic() - busy[-1] > 2 * LOOK, "patience is kept for the loading"
 
 
 @pytest.mark.parametrize("broken", [False, True])
