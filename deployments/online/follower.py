@@ -18,6 +18,7 @@ from tasks.records import Champion
 from tasks.stores import ledger
 
 POLL = 1.0  # seconds between two looks at the ledger
+FIRST = 10.0  # seconds that a start waits for the first of them
 AGAIN = 30.0  # seconds after which a version that was refused is tried again
 logger = logging.getLogger("ratchet.serve")
 Note = Callable[[str, Champion, str], None]
@@ -48,13 +49,13 @@ class Follower:
         self.away: str | None = None
         self._note = note
         self._withdrawn: set[int] = set()
-        self._stop = threading.Event()
+        self._stop, self._looked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
-        """Look for the first time, then go on in a thread."""
-        self.look()
+        """Begin to follow, and wait for the first look, so that who is answered at all is answered by a model, unless the registry hangs."""
         self._thread.start()
+        self._looked.wait(FIRST)
 
     def stop(self) -> None:
         """Follow no more."""
@@ -70,12 +71,14 @@ class Follower:
         return True
 
     def _run(self) -> None:
-        while not self._stop.wait(POLL):
+        while not self._stop.is_set():
             try:
                 self.look()
             except Exception as error:  # whatever it was: a server that follows no more would answer with an old version for ever
                 logger.exception("The ledger could not be followed this time")
                 self.away = f"{type(error).__name__}: {error}"
+            self._looked.set()
+            self._stop.wait(POLL)
 
     def look(self) -> None:
         """Bring what answers up to what the ledger says now."""
