@@ -99,7 +99,8 @@ def mend(settings: Settings, silent: Sequence[Part] = ()) -> tuple[Part, ...]:
 
 def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:
     wanted = {service.name: service.version for service in services}
-    before = [part for part in recorded(settings) if part.alive]
+    known = recorded(settings)
+    before = [part for part in known if part.alive]
     outdated = [part for part in before if part.version != wanted.get(part.name, part.version)]
     parts = {part.name: part for part in before if part not in outdated}
     for part in outdated:
@@ -114,8 +115,14 @@ def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:
             _stop(part)
         raise
     stack = Stack(tuple(sorted((*parts.values(), *new), key=lambda part: part.name)))
-    record(settings, stack.parts)
+    record(settings, [*stack.parts, *_left_to_the_keeper(known, stack)])
     return stack
+
+
+def _left_to_the_keeper(known: Sequence[Part], stack: Stack) -> list[Part]:
+    """Give the services that have died a moment ago and that nobody asked for now: with its record, their keeper would forget them."""
+    names = [part.name for part in stack.parts]
+    return [part for part in known if part.command and part.pid is not None and part.name not in names and KEEPER.name in names]
 
 
 def down(settings: Settings) -> tuple[Part, ...]:

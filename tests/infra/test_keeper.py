@@ -102,6 +102,21 @@ def test_a_service_that_runs_with_other_settings_keeps_them_until_it_is_stopped(
     assert part(stack.up(beside, [there]), "sleeper").given == there.given
 
 
+def test_a_service_that_died_before_the_keeper_looked_is_not_forgotten_by_whoever_comes_first(beside: Settings) -> None:
+    other = replace(SLEEPER, name="other")
+    first = stack.up(beside, [SLEEPER, other])
+    watching = part(first, "keeper").pid or 0
+    with stack._locked(beside):  # it waits for the next look, and for no lock
+        os.kill(watching, signal.SIGSTOP)
+    kill(first, "sleeper")
+    until(lambda: not part(first, "sleeper").alive, "it is gone")
+    stack.up(beside)  # as a cycle does that needs the servers
+    stack.up(beside, [replace(other, given=(("RATCHET_PIPELINES", "there"),))])
+    os.kill(watching, signal.SIGCONT)
+    again = restarted(beside, first, "sleeper")
+    assert [part(again, name) for name in ("keeper", "other")] == [part(first, name) for name in ("keeper", "other")]
+
+
 def test_a_service_that_dies_all_the_time_is_given_a_rest_and_down_does_not_wait_for_it(beside: Settings, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     code = f"open({str(starts)!r}, 'a').write('x')"

@@ -222,6 +222,15 @@ def test_headers_that_are_too_large_or_do_not_come_end_the_connection_and_no_oth
     assert running.ready()
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """SIGHUP as a terminal leaves it to what it starts; under `nohup` it would be ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 def test_a_closed_terminal_ends_a_server_as_gently_as_sigterm(running: Running, home: Path) -> None:
     assert running.predict([ROW]).status_code == 200
     running.process.send_signal(signal.SIGHUP)
