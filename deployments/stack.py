@@ -52,8 +52,10 @@ def _told(value: Any, own: set[str]) -> str:
 
 
 def differences() -> tuple[str, ...]:
-    """Say in which settings the agent that runs was started otherwise than it would be now."""
-    there = next((dict(part.given) for part in parts() if part.name == "agent" and part.alive), {})
+    """Say in which settings the agent that runs, or that its keeper starts again and again, was started otherwise than it would be now."""
+    started = {part.name: part for part in parts()}
+    kept = any(started[name].alive for name in ("agent", stack.KEEPER.name) if name in started)
+    there = dict(started["agent"].given) if kept and "agent" in started else {}
     here = dict(_given())
     other = [name for name in here if name in there and there[name] != here[name]]
     return tuple(

@@ -115,14 +115,14 @@ def _bring_up(settings: Settings, services: Sequence[Service]) -> Stack:
             _stop(part)
         raise
     stack = Stack(tuple(sorted((*parts.values(), *new), key=lambda part: part.name)))
-    record(settings, [*stack.parts, *_left_to_the_keeper(known, stack)])
+    record(settings, [*stack.parts, *(() if services else _left_to_the_keeper(known, before))])
     return stack
 
 
-def _left_to_the_keeper(known: Sequence[Part], stack: Stack) -> list[Part]:
-    """Give the services that have died a moment ago and that nobody asked for now: with its record, their keeper would forget them."""
-    names = [part.name for part in stack.parts]
-    return [part for part in known if part.command and part.pid is not None and part.name not in names and KEEPER.name in names]
+def _left_to_the_keeper(known: Sequence[Part], alive: Sequence[Part]) -> list[Part]:
+    """Give the services that have died, where there is a keeper that is about to start them again: without their record it would not."""
+    kept = any(part.name == KEEPER.name for part in alive)
+    return [part for part in known if kept and part.command and part.pid is not None and part not in alive]
 
 
 def down(settings: Settings) -> tuple[Part, ...]:

@@ -211,7 +211,8 @@ class PredictionLog:
             return [batch_of(group, types, self._pipeline.serving.private, self._server)]
         except (pa.ArrowException, KeyError, TypeError, ValueError, OverflowError) as error:
             if len(group) > 1:
-                return [batch for part in group for batch in self._batches([part], types)]
+                half = len(group) // 2
+                return [batch for part in (group[:half], group[half:]) for batch in self._batches(part, types)]
             self._count(group[0].count, kept=False)
             self._tell(f"The answer to request {group[0].request} cannot be logged ({type(error).__name__}).")
             return []

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +33,10 @@ ARROW = {
     pl.Datetime: pa.timestamp("us"),
 }
 _AS = re.compile(r"_as_[a-z0-9\[\]]+?_(?P<name>.+)")  # see `stores.journal.named`
-AT_ONCE = 2000  # rows of a batch: larger ones take less of the processor for each row; no column of that many holds a request up for long
+AT_ONCE, LARGE = (
+    2000,
+    1 << 20,
+)  # rows and bytes of a batch: larger ones take less of the processor for each row, and hold requests up for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,22 @@ def array_of(parts: Sequence[Values], dtype: pa.DataType | None) -> pa.Array:
     values = joined(parts)
     with suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
         found = pa.array(values, from_pandas=isinstance(values, np.ndarray))  # not as `dtype` at once: that would make 1 of 1.5
-        if dtype is not None and found.type != dtype and (dtype != pa.string() or pa.types.is_null(found.type)):
+        if isinstance(values, list) and pa.types.is_temporal(found.type) and not all(isinstance(value, date | None) for value in values):
+            raise TypeError("Among dates, Arrow takes a number for one.")
+        if dtype is not None and found.type != dtype and _may_become(found.type, dtype):
             with suppress(pa.ArrowException):
                 return found.cast(dtype)
         if found.type in ARROW.values():
             return found
     return pa.array([None if value is None else str(value).encode(errors="backslashreplace").decode() for value in values], pa.string())
+
+
+def _may_become(found: pa.DataType, dtype: pa.DataType) -> bool:
+    """Tell whether values of a type may be cast to another: nothing becomes text so, and no number a moment, which may be of no year there is."""
+    kinds = pa.types
+    if kinds.is_null(found):
+        return True
+    return dtype != pa.string() and not (kinds.is_temporal(dtype) and not (kinds.is_temporal(found) or kinds.is_string(found)))
 
 
 def joined(parts: Sequence[Values]) -> list[Any] | NDArray[Any]:
@@ -113,17 +127,17 @@ def joined(parts: Sequence[Values]) -> list[Any] | NDArray[Any]:
 
 
 def grouped(served: Iterable[Served]) -> Iterator[list[Served]]:
-    """Part requests in groups of the same columns, each of at most `AT_ONCE` rows or of one request."""
+    """Part requests in groups of the same columns, each of at most `AT_ONCE` rows and `LARGE` bytes, as requests, or of one request."""
     open_groups: dict[tuple[str, ...], list[Served]] = {}
-    sizes: dict[tuple[str, ...], int] = {}
+    sizes: dict[tuple[str, ...], tuple[int, int]] = {}
     for part in served:
         columns = (*part.rows, "", *part.answers)
-        if columns in open_groups and sizes[columns] + part.count > AT_ONCE:
+        rows, size = sizes.get(columns, (0, 0))
+        if columns in open_groups and (rows + part.count > AT_ONCE or size + part.size > LARGE):
             yield open_groups.pop(columns)
-        if columns not in open_groups:
-            open_groups[columns], sizes[columns] = [], 0
-        open_groups[columns].append(part)
-        sizes[columns] += part.count
+            rows, size = 0, 0
+        open_groups.setdefault(columns, []).append(part)
+        sizes[columns] = rows + part.count, size + part.size
     yield from open_groups.values()
 
 

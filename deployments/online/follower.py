@@ -53,7 +53,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow, and wait for the first look, so that who is answered at all is answered by a model, unless the registry hangs."""
+        """Begin to follow, and wait for the first look, so that a model answers from the start; but not so long that nothing tells that this lives."""
         self._thread.start()
         self._looked.wait(FIRST)
 

@@ -65,23 +65,23 @@ def bring(champion: Champion, busy: Callable[[], bool] = lambda: False, wanted: 
         ModelRejected: if its bytes are others than the ledger's, or it does not load, or does not answer its golden rows with finite figures.
         Unreachable: if there is no local copy, and the registry does not give one.
     """
-    with _giving_way(busy):
+    patience = Patience(busy)
+    with _giving_way(patience):
         kept.prepare_to_load()
         there = kept.verified(champion.sha256) is not None
     if not there:
         _fetch(champion, wanted)
-    with _giving_way(busy):
+    with _giving_way(patience):
         return _loaded(champion)
 
 
 @contextmanager
-def _giving_way(busy: Callable[[], bool]) -> Iterator[None]:
+def _giving_way(patience: "Patience") -> Iterator[None]:
     """Let requests go first: whenever this thread calls a function, which it does all the time, it looks whether there are any.
 
     Threads share one interpreter by turns, and pandas and pyarrow give it away several times a request. What would have to be waited for each
     time is this thread's turn, so that a request takes twice as long while a version is loaded, and some three times.
     """
-    patience = Patience(busy)
     before = sys.getswitchinterval(), sys.getprofile()
     sys.setswitchinterval(SOON)
     gc.disable()
@@ -118,7 +118,7 @@ def _loaded(champion: Champion) -> Active:
         active = _tried(Active(champion, answerer(loaded, loaded.golden), loaded.golden))
     except ModelRejected:
         raise
-    except Exception as error:  # whatever the user's model raises is why it may not serve
+    except (Exception, SystemExit) as error:  # whatever the user's model raises is why it may not serve
         raise ModelRejected(
             f"Version {champion.version} of {champion.pipeline!r} does not load, or does not answer its golden rows "
             f"({type(error).__name__}: {error}); it does not serve."

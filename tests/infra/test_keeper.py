@@ -111,10 +111,19 @@ def test_a_service_that_died_before_the_keeper_looked_is_not_forgotten_by_whoeve
     kill(first, "sleeper")
     until(lambda: not part(first, "sleeper").alive, "it is gone")
     stack.up(beside)  # as a cycle does that needs the servers
-    stack.up(beside, [replace(other, given=(("RATCHET_PIPELINES", "there"),))])
     os.kill(watching, signal.SIGCONT)
     again = restarted(beside, first, "sleeper")
     assert [part(again, name) for name in ("keeper", "other")] == [part(first, name) for name in ("keeper", "other")]
+
+
+def test_what_was_killed_with_its_keeper_comes_back_only_if_it_is_asked_for(beside: Settings) -> None:
+    first = stack.up(beside, [SLEEPER, replace(SLEEPER, name="other")])
+    kill(first, "keeper", "sleeper", "other")
+    until(lambda: not any(part(first, name).alive for name in ("keeper", "sleeper", "other")), "all are gone")
+    stack.up(beside)
+    stack.up(beside, [SLEEPER])
+    time.sleep(2 * keeper.EVERY)
+    assert {one.name for one in stack.parts(beside)} == {"keeper", "sleeper"}
 
 
 def test_a_service_that_dies_all_the_time_is_given_a_rest_and_down_does_not_wait_for_it(beside: Settings, tmp_path: Path) -> None:

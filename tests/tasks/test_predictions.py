@@ -362,6 +362,8 @@ def test_a_changed_contract_adds_its_columns_and_gives_a_changed_type_a_column_o
         ([["\ud800"]], pa.string(), pa.array(["\\ud800"])),
         ([[None]], None, pa.array([None], pa.string())),
         ([[date(2024, 1, 2)]], pa.timestamp("us"), pa.array([datetime(2024, 1, 2)])),
+        ([[date(2024, 1, 2), -719163]], None, pa.array(["2024-01-02", "-719163"])),
+        ([[-719163]], pa.date32(), pa.array([-719163])),
         ([[{"a": 1}]], None, pa.array(["{'a': 1}"])),
     ],
 )
@@ -413,6 +415,8 @@ def test_requests_of_many_rows_and_columns_are_parted_in_small_batches() -> None
     assert sum(len(group) for group in groups) == len(parts)
     assert all(sum(part.count for part in group) <= served.AT_ONCE or len(group) == 1 for group in groups)
     assert len(groups) < len(parts)
+    large = [replace(answered(number), size=served.LARGE // 3) for number in range(7)]
+    assert [len(group) for group in served.grouped(large)] == [3, 3, 1]
     assert all(len({(*part.rows, *part.answers) for part in group}) == 1 for group in groups)
 
 

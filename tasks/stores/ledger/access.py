@@ -2,8 +2,9 @@
 
 An older ledger is brought forward when it is opened, a newer one is refused. On PostgreSQL, as on SQLite, one transaction writes at a time.
 
-Bring an SQLite ledger back from a copy while nothing runs (`ratchet down`): SQLite maps `ledger.db-shm` into the memory of each process that has
-the ledger open, servers included, and the system ends a process (SIGBUS) under which such a file is cut short. To move or remove it is safe.
+Bring an SQLite ledger back from a copy while nothing runs, `ratchet down` and no `ratchet serve` in a shell, and its `-wal` and `-shm` with it, or
+none of the old ones: they are of one file. Under a process that has the ledger open, changes are lost; and since SQLite maps the `-shm` into its
+memory, the system ends it (SIGBUS) where that file is cut short.
 """
 
 import functools

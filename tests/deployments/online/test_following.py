@@ -123,7 +123,7 @@ def test_a_server_whose_registry_hangs_before_it_has_any_version_says_that_it_li
         silent.settimeout(60)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with serving("sorts", tmp_path / "server.log", wait=False) as running:
-            silent.accept()  # the registry is asked, and says nothing
+            first, _ = silent.accept()  # the registry is asked, and says nothing
             until(lambda: "ready" in running.status(), "the server answers", 60)
             assert running.client.get("/healthz").status_code == 200
             assert running.status()["ready"] is False
@@ -131,9 +131,11 @@ def test_a_server_whose_registry_hangs_before_it_has_any_version_says_that_it_li
             enthrone(two[1], 2)
             until(lambda: running.version() == 2, "a version whose files are here is served")
             enthrone(two[0], 3)
-            silent.accept()
+            second, _ = silent.accept()
             running.process.send_signal(signal.SIGTERM)
             running.process.wait(timeout=10)
+        first.close()
+        second.close()
 
 
 def test_a_version_whose_bytes_were_changed_is_refused_and_the_one_before_goes_on(running: Running, two: tuple[Champion, Champion]) -> None:

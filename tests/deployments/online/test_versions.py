@@ -82,6 +82,12 @@ def test_files_that_do_not_come_are_not_waited_for_once_they_are_not_wanted(stor
     assert time.monotonic() - busy[-1] > 2 * LOOK, "patience is kept for the loading"
 
 
+def test_a_definition_that_ends_the_process_is_refused(stored: Champion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "load", lambda _: sys.exit("xgboost is missing"))
+    with pytest.raises(ModelRejected, match="SystemExit: xgboost is missing"):
+        versions.bring(stored)
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_process_is_left_as_it_was(stored: Champion, broken: bool) -> None:
     before = sys.getswitchinterval(), sys.getprofile(), gc.isenabled()

@@ -46,7 +46,7 @@ def test_a_ledger_whose_lock_is_never_given_back_is_waited_for_a_while_and_then_
     monkeypatch.setattr(access, "WAIT", 0.2)
     home.mkdir(exist_ok=True)
     with sqlite3.connect(home / "held.db", isolation_level=None) as other:
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="database is locked"):
             ledger.champion("p")
         other.execute("ROLLBACK")
