@@ -200,7 +200,7 @@ class Agent:
 
     def _close_dead(self) -> None:
         with get_client(sync_client=True) as client:
-            reconcile.close_dead(client, self.dispatcher.mine())
+            reconcile.close_dead(client, self.dispatcher.mine(), tuple(self.dispatcher.deployments))
             reconcile.close_tasks(client)
 
     def _settle(self) -> None:

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -157,7 +158,7 @@ class Dispatcher:
 
     def mine(self) -> frozenset[UUID]:
         """Give the flow runs whose processes this dispatcher follows."""
-        return frozenset(self._running)
+        return frozenset(list(self._running))  # in one step: runs come and go meanwhile
 
     def run(self, stop: threading.Event) -> None:
         """Start and follow runs until told to stop, then end those that still run."""
@@ -256,11 +257,12 @@ class Dispatcher:
             if running.process.is_alive():
                 continue
             running.process.join()
-            del self._running[identity]
             if running.cancelled:
-                client.set_flow_run_state(identity, Cancelled(message="Cancelled in Prefect; the cycle was stopped."), force=True)
+                with suppress(ObjectNotFound):  # it was deleted, too
+                    client.set_flow_run_state(identity, Cancelled(message="Cancelled in Prefect; the cycle was stopped."), force=True)
             elif running.process.exitcode:
                 self._tell_crash(client, running)
+            del self._running[identity]  # not before its end was told: what is not followed here is closed with less of a reason
             self._ended(str(running.run.parameters.get("pipeline", "")))
 
     def _tell_crash(self, client: SyncPrefectClient, running: Running) -> None:

@@ -43,8 +43,12 @@ LATE = timedelta(seconds=5)  # in which what the tasks of a run had to say befor
 NAMELESS = timedelta(seconds=60)  # after which a run is dead that has begun and named no process
 
 
-def close_dead(client: SyncPrefectClient, mine: Collection[UUID]) -> tuple[FlowRun, ...]:
-    """Mark the dead runs crashed, each with the reason, and give them; `mine` are those known to be alive."""
+def close_dead(client: SyncPrefectClient, mine: Collection[UUID], served: Collection[UUID] | None = None) -> tuple[FlowRun, ...]:
+    """Mark the dead runs crashed, each with the reason, and give them; `mine` are those known to be alive.
+
+    Of deployments that are not among the `served` ones, where those are given, only what is a cycle in this ledger is closed: an agent with another
+    ledger, on the same Prefect server, knows more of its own.
+    """
     found = client.read_flow_runs(
         flow_filter=_OURS,
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))),
@@ -54,11 +58,15 @@ def close_dead(client: SyncPrefectClient, mine: Collection[UUID]) -> tuple[FlowR
     dead = []
     for run in found:
         why = reason(run, datetime.now(UTC)) if run.id not in mine else None
-        if why is not None:
+        if why is not None and (served is None or _of(run, served)):
             client.set_flow_run_state(run.id, Crashed(message=why), force=True)
             logger.warning("%s: %s", run.name, why)
             dead.append(run)
     return tuple(dead)
+
+
+def _of(run: FlowRun, served: Collection[UUID]) -> bool:
+    return run.deployment_id is None or run.deployment_id in served or ledger.cycle_of(str(run.id)) is not None
 
 
 def close_tasks(client: SyncPrefectClient) -> tuple[TaskRun, ...]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, task
@@ -88,6 +88,24 @@ def test_what_lives_may_live_is_known_to_live_or_has_ended_is_left_alone(client:
     assert [state(client, made) for made in (*left, known)] == before
     close_dead(client, ())
     assert state(client, known)[0] == "CRASHED"
+
+
+def test_a_dead_run_of_another_agents_deployment_is_left_to_that_agent(client: SyncPrefectClient, dead: str) -> None:
+    def of(deployment: UUID) -> FlowRun:
+        made = client.create_flow_run_from_deployment(deployment, state=Running())
+        client.update_flow_run(made.id, infrastructure_pid=dead)
+        return client.read_flow_run(made.id)
+
+    flow_id = client.create_flow(ours)
+    served, other = (client.create_deployment(flow_id, f"{name}-{uuid4().hex}") for name in ("served", "other"))
+    ended, left, known = of(served), of(other), of(other)
+    ledger.begin("p", trigger="arrival", definition="d", flow_run=str(known.id))
+    loose = run(client, Running(), dead)
+    closed = {made.id for made in close_dead(client, (), [served])}
+    assert closed >= {ended.id, known.id, loose.id}
+    assert left.id not in closed
+    assert state(client, left)[0] == "RUNNING"
+    assert left.id in {made.id for made in close_dead(client, ())}
 
 
 def test_a_run_of_a_cycle_that_the_ledger_has_closed_is_dead_wherever_its_process_is(client: SyncPrefectClient) -> None:
