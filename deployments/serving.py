@@ -45,14 +45,14 @@ def show(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
 def note(one: Mapping[str, Any]) -> str:
     """Say what is the matter with a server, and what is on trial there.
 
-    >>> note({"quiet": False, "state": {"ledger": "answers", "refused": {"version": 3, "why": "other bytes"}, "trial": None, "hung": 0}})
+    >>> note({"quiet": False, "state": {"ledger": "answers", "refused": {"version": 3, "why": "other bytes."}, "trial": None, "hung": 0}})
     'version 3 is refused: other bytes'
     """
     state, said_so = one["state"], []
     if one["quiet"]:
         said_so.append("it has given no sign of life for half a minute")
     if state["refused"]:
-        said_so.append(f"version {state['refused']['version']} is refused: {state['refused']['why']}")
+        said_so.append(f"version {state['refused']['version']} is refused: {state['refused']['why'].rstrip('.')}")
     if state["trial"]:
         on = state["trial"]
         said_so.append(f"version {on['version']} is its {on['mode']} ({on['requests']} requests, {on['failed']} failed)")
