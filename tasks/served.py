@@ -33,10 +33,8 @@ ARROW = {
     pl.Datetime: pa.timestamp("us"),
 }
 _AS = re.compile(r"_as_[a-z0-9\[\]]+?_(?P<name>.+)")  # see `stores.journal.named`
-AT_ONCE, LARGE = (
-    2000,
-    1 << 20,
-)  # rows and bytes of a batch: larger ones take less of the processor for each row, and hold requests up for longer
+# Rows and bytes of a batch: larger ones take less of the processor for each row, and hold requests up for longer.
+AT_ONCE, LARGE = 2000, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +111,9 @@ def array_of(parts: Sequence[Values], dtype: pa.DataType | None) -> pa.Array:
 
 def _may_become(found: pa.DataType, dtype: pa.DataType) -> bool:
     """Tell whether values of a type may be cast to another: nothing becomes text so, and no number a moment, which may be of no year there is."""
-    kinds = pa.types
-    if kinds.is_null(found):
-        return True
-    return dtype != pa.string() and not (kinds.is_temporal(dtype) and not (kinds.is_temporal(found) or kinds.is_string(found)))
+    if pa.types.is_temporal(dtype):
+        return bool(pa.types.is_null(found) or pa.types.is_temporal(found) or pa.types.is_string(found))
+    return bool(pa.types.is_null(found)) or dtype != pa.string()
 
 
 def joined(parts: Sequence[Values]) -> list[Any] | NDArray[Any]:

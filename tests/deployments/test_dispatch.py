@@ -163,6 +163,23 @@ def test_a_run_whose_process_dies_is_told_how_and_the_next_run_is_executed(desk:
         desk.await_state(after, "COMPLETED")
 
 
+def test_a_run_whose_process_has_died_is_followed_until_that_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed, tell = [], Dispatcher._tell_crash
+
+    def told(self: Dispatcher, client: Any, running: Any) -> None:
+        tell(self, client, running)
+        followed.append(running.run.id in self.mine())
+
+    monkeypatch.setattr(Dispatcher, "_tell_crash", told)
+    with desk.dispatching() as (one,):
+        with desk.snared("exit"):
+            run = desk.create()
+            one.nudge()
+            desk.await_state(run, "CRASHED")
+        until(lambda: not one.mine(), "it is followed no more")
+    assert followed == [True]
+
+
 def test_a_run_that_is_cancelled_in_prefect_ends_with_its_process(desk: Desk) -> None:
     with desk.dispatching() as (one,), desk.snared("sleep"):
         run = desk.create()

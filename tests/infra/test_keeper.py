@@ -116,11 +116,14 @@ def test_a_service_that_died_before_the_keeper_looked_is_not_forgotten_by_whoeve
     assert [part(again, name) for name in ("keeper", "other")] == [part(first, name) for name in ("keeper", "other")]
 
 
-def test_what_was_killed_with_its_keeper_comes_back_only_if_it_is_asked_for(beside: Settings) -> None:
+@pytest.mark.parametrize("before", ["a cycle", "nobody"])
+def test_what_was_killed_with_its_keeper_comes_back_only_if_it_is_asked_for(beside: Settings, before: str) -> None:
     first = stack.up(beside, [SLEEPER, replace(SLEEPER, name="other")])
     kill(first, "keeper", "sleeper", "other")
     until(lambda: not any(part(first, name).alive for name in ("keeper", "sleeper", "other")), "all are gone")
-    stack.up(beside)
+    if before == "a cycle":
+        stack.up(beside)
+        assert stack.parts(beside) == ()
     stack.up(beside, [SLEEPER])
     time.sleep(2 * keeper.EVERY)
     assert {one.name for one in stack.parts(beside)} == {"keeper", "sleeper"}

@@ -163,7 +163,7 @@ def _sqlite(url: str) -> Engine:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Have a file written ahead; where several open a new one at once, SQLite refuses all but one of them without waiting."""
+    """Have a file written ahead; where several open a new one at once, SQLite may refuse one of them without waiting."""
     limit = time.monotonic() + WAIT
     while True:
         try:

@@ -99,43 +99,34 @@ def test_a_rollback_reaches_the_server(running: Running, two: tuple[Champion, Ch
 
 
 def test_a_rollback_is_followed_though_the_files_of_the_version_before_it_do_not_come(
-    two: tuple[Champion, Champion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: tuple[Champion, Champion], tmp_path: Path, silent: socket.socket
 ) -> None:
     enthrone(two[0], 1)
     shutil.rmtree(kept.place(two[1].sha256))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(60)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with serving("sorts", tmp_path / "server.log") as running:
-            enthrone(two[1], 2)
-            silent.accept()  # the registry is asked, and says nothing
+    with serving("sorts", tmp_path / "server.log") as running:
+        enthrone(two[1], 2)
+        with silent.accept()[0]:
             assert running.version() == 1
             enthrone(two[0], 3)
             until(lambda: running.version() == 3, "the rollback is followed")
 
 
 def test_a_server_whose_registry_hangs_before_it_has_any_version_says_that_it_lives_and_ends_when_it_is_told_to(
-    two: tuple[Champion, Champion], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: tuple[Champion, Champion], tmp_path: Path, silent: socket.socket
 ) -> None:
     enthrone(two[0], 1)
     shutil.rmtree(kept.place(two[0].sha256))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(60)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with serving("sorts", tmp_path / "server.log", wait=False) as running:
-            first, _ = silent.accept()  # the registry is asked, and says nothing
-            until(lambda: "ready" in running.status(), "the server answers", 60)
-            assert running.client.get("/healthz").status_code == 200
-            assert running.status()["ready"] is False
-            assert running.predict([ROW]).status_code == 503
-            enthrone(two[1], 2)
-            until(lambda: running.version() == 2, "a version whose files are here is served")
-            enthrone(two[0], 3)
-            second, _ = silent.accept()
+    with serving("sorts", tmp_path / "server.log", wait=False) as running, silent.accept()[0]:
+        until(lambda: "ready" in running.status(), "the server answers", 60)
+        assert running.client.get("/healthz").status_code == 200
+        assert running.status()["ready"] is False
+        assert running.predict([ROW]).status_code == 503
+        enthrone(two[1], 2)
+        until(lambda: running.version() == 2, "a version whose files are here is served")
+        enthrone(two[0], 3)
+        with silent.accept()[0]:
             running.process.send_signal(signal.SIGTERM)
             running.process.wait(timeout=10)
-        first.close()
-        second.close()
 
 
 def test_a_version_whose_bytes_were_changed_is_refused_and_the_one_before_goes_on(running: Running, two: tuple[Champion, Champion]) -> None:

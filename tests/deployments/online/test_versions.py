@@ -2,7 +2,6 @@
 
 import gc
 import shutil
-import socket
 import sys
 import time
 from pathlib import Path
@@ -72,13 +71,12 @@ def test_a_version_is_brought_in_though_requests_never_cease(stored: Champion) -
     assert versions.bring(stored, lambda: True).version == stored.version
 
 
-def test_files_that_do_not_come_are_not_waited_for_once_they_are_not_wanted(stored: Champion, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        shutil.rmtree(kept.place(stored.sha256))
-        wanted, busy = iter([True, False]), [0.0]
-        with pytest.raises(versions.Overtaken, match="not wanted any more"):
-            versions.bring(stored, lambda: busy.append(time.monotonic()) is not None, lambda: next(wanted))
+@pytest.mark.usefixtures("silent")
+def test_files_that_do_not_come_are_not_waited_for_once_they_are_not_wanted(stored: Champion) -> None:
+    shutil.rmtree(kept.place(stored.sha256))
+    wanted, busy = iter([True, False]), [0.0]
+    with pytest.raises(versions.Overtaken, match="not wanted any more"):
+        versions.bring(stored, lambda: busy.append(time.monotonic()) is not None, lambda: next(wanted))
     assert time.monotonic() - busy[-1] > 2 * LOOK, "patience is kept for the loading"
 
 
